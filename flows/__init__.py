@@ -1,0 +1,1 @@
+"""Prefect flows: the steps of each job, in order, over thin tasks."""

@@ -1,0 +1,1 @@
+"""The configuration file: models, loading with every error at once, JSON Schema and the commented sample."""

@@ -1,0 +1,1 @@
+"""The Docker Engine: discovery, volumes, programs in containers, sandboxes. The only place that imports docker."""

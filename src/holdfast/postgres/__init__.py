@@ -1,0 +1,1 @@
+"""PostgreSQL: connections, row facts, local clusters. The only place that imports psycopg."""

@@ -1,0 +1,1 @@
+"""The use cases in plain Python: backup, restore, verify, drill, forget, prune, status."""

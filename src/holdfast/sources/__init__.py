@@ -1,0 +1,1 @@
+"""What can be captured, one file per kind of source."""

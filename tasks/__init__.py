@@ -1,0 +1,1 @@
+"""Prefect tasks: one service call each; small values in and out, no logic."""
