@@ -114,7 +114,7 @@ class Source(Protocol):
         ...
 
     def entries(self) -> Iterator[Entry]:
-        """Capture: entries in path order.
+        """Capture: entries in path order. Each belongs to whoever receives it, who may change it.
 
         Raises: SourceNotFound, SourceUnreadable, DumpFailed, CommandFailed — before anything is committed.
         """

@@ -1,0 +1,244 @@
+"""Locks, as restic keeps them: objects under `locks/` that say who works on the repository and whether alone.
+
+Rules upheld here:
+- A lock counts only after it was written *and* the list was read again: two that start at once both see each other.
+- A lock is refreshed every five minutes and stale after thirty, or at once when its process on this host is gone.
+  Stale locks are removed with a word in the log; they never block anyone.
+- Work that deletes holds an exclusive lock; everything else that reads or adds holds a shared one.
+- A lock that could not be refreshed in time is lost: `ensure_held` says so before anything is committed or deleted.
+
+Source: restic doc/design.rst, "Locks".
+"""
+
+from __future__ import annotations
+
+import getpass
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import msgspec
+
+from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, RepositoryLocked
+from holdfast.repository.crypto import MasterKey
+from holdfast.repository.gofields import parse_time
+from holdfast.repository.objects import Folder, corrupt, key_of, load_object, save_object
+from holdfast.repository.snapshot import time_text
+from holdfast.store.base import Store
+
+log = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 5 * 60
+STALE_SECONDS = 30 * 60
+_SETTLE_SECONDS = 0.2
+"""How long a fresh lock waits before it looks for others again (restic's value)."""
+
+
+class LockJson(msgspec.Struct, omit_defaults=True, kw_only=True):
+    """A lock object's JSON."""
+
+    time: str
+    exclusive: bool = False
+    hostname: str = ""
+    username: str = ""
+    pid: int = 0
+    uid: int = 0
+    gid: int = 0
+
+
+class Lock:
+    """One held lock; made by `hold_lock`."""
+
+    def __init__(self, store: Store, key: MasterKey, *, exclusive: bool) -> None:
+        self.exclusive = exclusive
+        self._store, self._key = store, key
+        self._name = ""
+        self._refreshed = 0.0
+        self._stop = threading.Event()
+        self._mutex = threading.Lock()
+
+    def ensure_held(self) -> None:
+        """Raises: RepositoryLocked when the lock was not refreshed in time and others may have removed it."""
+        if time.monotonic() - self._refreshed > STALE_SECONDS - REFRESH_SECONDS:
+            raise RepositoryLocked(
+                "the lock on the repository was lost: it could not be refreshed in time",
+                which=self._store.location,
+                wanted=f"a refresh every {REFRESH_SECONDS // 60} minutes",
+                found="none that the store took",
+                hint="run it again: what was uploaded is re-used",
+            )
+
+    def write(self) -> None:
+        """Store the lock with the present time, then remove what it was before."""
+        document = LockJson(
+            time=time_text(datetime.now(UTC)),
+            exclusive=self.exclusive,
+            hostname=socket.gethostname(),
+            username=getpass.getuser(),
+            pid=os.getpid(),
+            uid=os.getuid(),
+            gid=os.getgid(),
+        )
+        with self._mutex:
+            before, self._name = (
+                self._name,
+                save_object(self._store, self._key, Folder.LOCKS, msgspec.json.encode(document)),
+            )
+            self._refreshed = time.monotonic()
+            if before:
+                self._store.delete(key_of(Folder.LOCKS, before))
+
+    def remove(self) -> None:
+        """Give the lock back. A store that fails now leaves a lock that will go stale."""
+        with self._mutex:
+            if self._name:
+                self._store.delete(key_of(Folder.LOCKS, self._name))
+                self._name = ""
+
+    def keep_fresh(self) -> None:
+        """Refresh until stopped; a failed refresh is tried again sooner."""
+        wait = float(REFRESH_SECONDS)
+        while not self._stop.wait(wait):
+            try:
+                self.write()
+                wait = float(REFRESH_SECONDS)
+            except HoldfastError as error:
+                log.warning("cannot refresh the lock, trying again in 30 s: %s", error)
+                wait = 30.0
+
+    def stop(self) -> None:
+        """End `keep_fresh`."""
+        self._stop.set()
+
+    @property
+    def name(self) -> str:
+        """The id of the lock object as it is now."""
+        return self._name
+
+
+@contextmanager
+def hold_lock(
+    store: Store,
+    key: MasterKey,
+    *,
+    exclusive: bool,
+    wait_seconds: float = 0.0,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Lock]:
+    """Hold a lock for the time of the block.
+
+    Args:
+        store: where the repository is.
+        key: its master key.
+        exclusive: alone (deleting) or beside others (reading, adding).
+        wait_seconds: how long to wait for a lock that excludes this one before giving up.
+        sleep: how to wait; tests pass their own.
+
+    Raises: RepositoryLocked, and the store's errors.
+    """
+    lock = Lock(store, key, exclusive=exclusive)
+    deadline = time.monotonic() + wait_seconds
+    while True:
+        try:
+            _acquire(lock, store, key, sleep)
+            break
+        except RepositoryLocked:
+            if time.monotonic() >= deadline:
+                raise
+            sleep(min(5.0, max(0.1, deadline - time.monotonic())))
+    refresher = threading.Thread(target=lock.keep_fresh, name="lock-refresh", daemon=True)
+    refresher.start()
+    try:
+        yield lock
+    finally:
+        lock.stop()
+        _release(lock)
+
+
+def _acquire(lock: Lock, store: Store, key: MasterKey, sleep: Callable[[float], None]) -> None:
+    _refuse_conflicts(store, key, own="", exclusive=lock.exclusive)
+    lock.write()
+    try:
+        sleep(_SETTLE_SECONDS)
+        _refuse_conflicts(store, key, own=lock.name, exclusive=lock.exclusive)
+    except BaseException:
+        _release(lock)
+        raise
+
+
+def _release(lock: Lock) -> None:
+    # An error here must not hide what the block raised, nor turn finished work into a failure: the lock goes stale.
+    try:
+        lock.remove()
+    except HoldfastError as error:
+        log.warning("cannot remove the lock %s, it will be stale in 30 minutes: %s", lock.name[:8], error)
+
+
+def _refuse_conflicts(store: Store, key: MasterKey, *, own: str, exclusive: bool) -> None:
+    for name, held in list_locks(store, key):
+        if name == own or remove_if_stale(store, name, held):
+            continue
+        if exclusive or held.exclusive:
+            raise RepositoryLocked(
+                "the repository is locked" + (" exclusively" if held.exclusive else ""),
+                which=store.location,
+                wanted="no other lock" if exclusive else "no exclusive lock",
+                found=f"lock {name[:8]} of {held.username}@{held.hostname}, process {held.pid}, since {held.time}",
+                hint="wait until it is done; a lock left by a dead process is ignored after 30 minutes, "
+                "or remove it now with `holdfast unlock`",
+            )
+
+
+def list_locks(store: Store, key: MasterKey) -> list[tuple[str, LockJson]]:
+    """Every lock by its id. Raises: CorruptObject for one that cannot be read and is not older than thirty minutes."""
+    locks = []
+    for info in store.list(Folder.LOCKS):
+        name = info.key.rpartition("/")[2]
+        try:
+            locks.append((name, _load(store, key, name)))
+        except ObjectNotFound:
+            continue
+        except CorruptObject as error:
+            if info.modified is None or time.time() - info.modified < STALE_SECONDS:
+                raise
+            log.warning("removing a damaged old lock: %s", error)
+            store.delete(info.key)
+    return locks
+
+
+def remove_if_stale(store: Store, name: str, held: LockJson) -> bool:
+    """Remove a lock that nobody holds any more; whether it was one."""
+    age = time.time() - parse_time(held.time) / 1e9
+    if age > STALE_SECONDS:
+        reason = f"not refreshed for {age / 60:.0f} minutes"
+    elif held.hostname == socket.gethostname() and held.pid and not _alive(held.pid):
+        reason = f"process {held.pid} on this host is gone"
+    else:
+        return False
+    log.warning("removing the stale lock %s of %s@%s: %s", name[:8], held.username, held.hostname, reason)
+    store.delete(key_of(Folder.LOCKS, name))
+    return True
+
+
+def _load(store: Store, key: MasterKey, name: str) -> LockJson:
+    try:
+        lock = msgspec.json.decode(load_object(store, key, Folder.LOCKS, name), type=LockJson)
+        parse_time(lock.time)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise corrupt(key_of(Folder.LOCKS, name), "a lock", str(error)) from error
+    return lock
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
