@@ -173,7 +173,7 @@ def _refuse_existing(store: Store) -> None:
                 "keys or snapshots of a repository are here, but not its config",
                 which=store.location,
                 found=left.key,
-                hint="bring the object `config` back from a copy; only if nothing here is needed, delete it all and retry",
+                hint="bring the object `config` back from a copy; if nothing here is needed, delete it all and retry",
             ) from None
         return
     raise _exists(store)

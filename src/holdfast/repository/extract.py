@@ -1,0 +1,94 @@
+"""Reading many blobs at once: each range of a pack is fetched once, in parallel, and every blob checked.
+
+Rules upheld here:
+- A blob that cannot be read is reported with its error and takes no other with it.
+- Memory holds one range per thread; neighbours in a pack come in one read when the gap is cheaper than a request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import NamedTuple
+
+from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
+from holdfast.model.ids import BlobId
+from holdfast.repository.blobs import open_blob
+from holdfast.repository.index import Location
+from holdfast.repository.objects import Folder, key_of
+from holdfast.repository.pack import BlobKind
+from holdfast.repository.repository import Repository
+
+_MAX_RANGE = 8 << 20
+_MAX_GAP = 256 << 10
+
+
+class Piece(NamedTuple):
+    """One blob to read, and where it lies."""
+
+    blob: BlobId
+    where: Location
+
+
+Deliver = Callable[[BlobId, bytes], None]
+Fail = Callable[[BlobId, HoldfastError], None]
+
+
+def read_blobs(
+    repository: Repository, wanted: Iterable[BlobId], deliver: Deliver, fail: Fail, *, threads: int = 4
+) -> None:
+    """Read data blobs in the order of the packs; `deliver` and `fail` are called from several threads, once per blob.
+
+    Raises: what `deliver` raises, and errors of the store that are not about single objects (StoreUnavailable,
+    StoreDenied); then the rest is not read.
+    """
+    pieces = []
+    for blob in dict.fromkeys(wanted):
+        try:
+            pieces.append(Piece(blob, repository.reader.locate(BlobKind.DATA, blob)))
+        except CorruptObject as error:
+            fail(blob, error)
+    with ThreadPoolExecutor(threads, "extract") as pool:
+        futures = [pool.submit(_read_range, repository, group, deliver, fail) for group in group_ranges(pieces)]
+        try:
+            for future in as_completed(futures):
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def group_ranges(pieces: list[Piece]) -> list[list[Piece]]:
+    """Pieces of one pack that lie close together, in groups of at most 8 MiB (one blob may be larger)."""
+    first_seen = {pack: position for position, pack in enumerate(dict.fromkeys(piece.where.pack for piece in pieces))}
+    groups: list[list[Piece]] = []
+    start = end = 0
+    for piece in sorted(pieces, key=lambda piece: (first_seen[piece.where.pack], piece.where.offset)):
+        where = piece.where
+        near = groups and groups[-1][0].where.pack == where.pack and where.offset - end <= _MAX_GAP
+        if near and where.offset + where.length - start <= _MAX_RANGE:
+            groups[-1].append(piece)
+        else:
+            groups.append([piece])
+            start = where.offset
+        end = where.offset + where.length
+    return groups
+
+
+def _read_range(repository: Repository, group: list[Piece], deliver: Deliver, fail: Fail) -> None:
+    first, last = group[0].where, group[-1].where
+    start, end = first.offset, last.offset + last.length
+    try:
+        data = memoryview(repository.store.get(key_of(Folder.DATA, first.pack), offset=start, length=end - start))
+    except ObjectNotFound as error:
+        for piece in group:
+            fail(piece.blob, error)
+        return
+    for piece in group:
+        at = piece.where.offset - start
+        try:
+            plain = open_blob(repository.key, data[at : at + piece.where.length], piece.blob, piece.where)
+        except CorruptObject as error:
+            fail(piece.blob, error)
+        else:
+            deliver(piece.blob, plain)

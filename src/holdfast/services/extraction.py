@@ -1,0 +1,272 @@
+"""Writing a tree of the repository into an empty directory.
+
+Rules upheld here:
+- Content is untrusted: names are single components (checked when the tree is read), symlinks are made only after all
+  contents, so that nothing is ever written through one; files are made with O_EXCL and O_NOFOLLOW.
+- Every blob is checked before its bytes are written. A file of which one blob is damaged is not left behind half: it
+  is removed, named, and everything else is restored.
+- Directories get their metadata after their contents, children before parents.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, RestoreError, TargetFull
+from holdfast.model.ids import BlobId
+from holdfast.repository.extract import read_blobs
+from holdfast.repository.gofields import unquote
+from holdfast.repository.pack import BlobKind
+from holdfast.repository.repository import Repository
+from holdfast.repository.tree import Node, link_target
+from holdfast.services.metadata import MetadataWriter
+
+_WAVE = 40_000
+"""Files that are written together: bounds memory, and still reads each pack about once."""
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+@dataclass(slots=True)
+class Extracted:
+    """What was written: counts, bytes of content, what is damaged (path: why), and what could not be set."""
+
+    files: int = 0
+    directories: int = 0
+    others: int = 0
+    bytes: int = 0
+    damaged: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _File:
+    path: bytes
+    node: Node
+    missing: int
+    damaged: HoldfastError | None = None
+    started: bool = False
+
+
+class Extraction:
+    """One run of writing a tree below `target`, an existing empty directory."""
+
+    def __init__(
+        self, repository: Repository, target: bytes, on_progress: Callable[[Extracted], None] | None = None
+    ) -> None:
+        self.done = Extracted()
+        self._repository = repository
+        self._target = target
+        self._on_progress = on_progress or (lambda _: None)
+        self._metadata = MetadataWriter()
+        self._lock = threading.Lock()
+        self._wanted: dict[BlobId, list[tuple[_File, int]]] = {}
+        self._waiting = 0
+        self._directories: list[tuple[bytes, Node]] = []
+        self._later: list[tuple[bytes, Node]] = []
+        self._first_links: dict[tuple[int, int], bytes] = {}
+        self._links: list[tuple[bytes, bytes]] = []
+
+    def run(self, tree: str, root: Node | None = None) -> Extracted:
+        """Write the tree; `root` gives the target's own metadata.
+
+        Raises: TargetFull, RestoreError, UnsafeName, and the store's errors that are not about single objects.
+        """
+        try:
+            for path, node in self._walk(tree):
+                self._take(path, node)
+                if self._waiting >= _WAVE:
+                    self._write_wave()
+            self._write_wave()
+            self._finish(root)
+        except OSError as error:
+            raise _write_error(error, self._target) from error
+        self.done.notes.extend(self._metadata.notes)
+        return self.done
+
+    # --- what is there ------------------------------------------------------------------------------------------------
+
+    def _walk(self, tree: str) -> Iterator[tuple[bytes, Node]]:
+        """The tree's nodes, depth first. A directory whose tree is damaged is reported; the walk goes on beside it."""
+        stack = [iter(self._children(tree, self._target))]
+        while stack:
+            found = next(stack[-1], None)
+            if found is None:
+                stack.pop()
+                continue
+            yield found
+            path, node = found
+            if node.type == "dir" and node.subtree:
+                stack.append(iter(self._children(node.subtree, path)))
+
+    def _children(self, tree: str, parent: bytes) -> list[tuple[bytes, Node]]:
+        try:
+            nodes = self._repository.reader.load_tree(tree)
+        except (CorruptObject, ObjectNotFound) as error:
+            self._damage(parent, f"everything below it is lost: {error}")
+            return []
+        return [(os.path.join(parent, unquote(node.name)), node) for node in nodes]
+
+    def _take(self, path: bytes, node: Node) -> None:
+        if node.type == "dir":
+            os.mkdir(path, 0o700)
+            self._directories.append((path, node))
+            self.done.directories += 1
+        elif node.type == "file":
+            self._take_file(path, node)
+        else:
+            self._later.append((path, node))
+
+    def _take_file(self, path: bytes, node: Node) -> None:
+        if node.links > 1 and node.inode:
+            first = self._first_links.setdefault((node.device_id, node.inode), path)
+            if first is not path:
+                self._links.append((first, path))
+                return
+        self._waiting += 1
+        file = _File(path, node, len(node.blobs))
+        if not node.blobs:
+            file.started = True
+            self._complete(file, os.open(path, _MAKE | os.O_EXCL, 0o600))
+            return
+        offset = 0
+        for text in node.blobs:
+            blob = BlobId(bytes.fromhex(text))
+            self._wanted.setdefault(blob, []).append((file, offset))
+            where = self._repository.index.find(BlobKind.DATA, blob)
+            offset += (where.raw_length or where.length - 32) if where else 0
+
+    # --- contents, from several threads -------------------------------------------------------------------------------
+
+    def _write_wave(self) -> None:
+        wanted, self._wanted, self._waiting = self._wanted, {}, 0
+        read_blobs(
+            self._repository,
+            wanted,
+            lambda blob, data: self._deliver(wanted[blob], data),
+            lambda blob, error: self._fail(wanted[blob], error),
+        )
+        self._on_progress(self.done)
+
+    def _deliver(self, targets: list[tuple[_File, int]], data: bytes) -> None:
+        for file, offset in targets:
+            with self._lock:
+                flags = _MAKE if file.started else _MAKE | os.O_EXCL
+                file.started = True
+                # Opened under the lock: of two threads with blobs of one file the second must not make it again.
+                fd = os.open(file.path, flags, 0o600)
+            try:
+                _write_at(fd, data, offset, hole=len(file.node.blobs) > 1)
+            except BaseException:
+                os.close(fd)
+                raise
+            self._arrived(file, fd)
+
+    def _fail(self, targets: list[tuple[_File, int]], error: HoldfastError) -> None:
+        for file, _ in targets:
+            with self._lock:
+                file.damaged = file.damaged or error
+            self._arrived(file, None)
+
+    def _arrived(self, file: _File, fd: int | None) -> None:
+        with self._lock:
+            file.missing -= 1
+            last = file.missing == 0
+        if not last:
+            if fd is not None:
+                os.close(fd)
+        elif file.damaged is None and fd is not None:
+            self._complete(file, fd)
+        else:
+            if fd is not None:
+                os.close(fd)
+            self._drop(file)
+
+    def _complete(self, file: _File, fd: int) -> None:
+        try:
+            size = os.fstat(fd).st_size
+            if len(file.node.blobs) > 1 and size < file.node.size:
+                # The file ends in a hole.
+                os.ftruncate(fd, file.node.size)
+            elif size != file.node.size:
+                file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(size))
+            self._metadata.apply(fd, file.node)
+        finally:
+            os.close(fd)
+        if file.damaged is not None:
+            self._drop(file)
+            return
+        with self._lock:
+            self.done.files += 1
+            self.done.bytes += file.node.size
+
+    def _drop(self, file: _File) -> None:
+        if file.started:
+            os.unlink(file.path)
+        self._damage(file.path, str(file.damaged))
+
+    def _damage(self, path: bytes, why: str) -> None:
+        with self._lock:
+            self.done.damaged.append(f"{os.fsdecode(os.path.relpath(path, self._target))}: {why}")
+
+    # --- after all contents -------------------------------------------------------------------------------------------
+
+    def _finish(self, root: Node | None) -> None:
+        for first, path in self._links:
+            if os.path.lexists(first):
+                os.link(first, path, follow_symlinks=False)
+                self.done.files += 1
+            else:
+                self._damage(path, f"a hard link to {os.fsdecode(first)}, which is damaged")
+        for path, node in self._later:
+            self._make_other(path, node)
+        for path, node in reversed(self._directories):
+            self._metadata.apply(path, node)
+        if root is not None:
+            self._metadata.apply(self._target, root)
+        self._on_progress(self.done)
+
+    def _make_other(self, path: bytes, node: Node) -> None:
+        kinds = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK, "chardev": stat.S_IFCHR, "dev": stat.S_IFBLK}
+        try:
+            if node.type == "symlink":
+                os.symlink(link_target(node), path)
+            elif node.type in kinds:
+                os.mknod(path, kinds[node.type] | 0o600, node.device)
+            else:
+                self._damage(path, f"of a type that is not known: {node.type}")
+                return
+        except PermissionError as error:
+            self.done.notes.append(f"{os.fsdecode(path)}: a {node.type} was not made: {error.strerror}")
+            return
+        self._metadata.apply(path, node)
+        self.done.others += 1
+
+
+def _write_at(fd: int, data: bytes, offset: int, *, hole: bool) -> None:
+    if hole and not data.strip(b"\0"):
+        return
+    view = memoryview(data)
+    while view:
+        count = os.pwrite(fd, view, offset)
+        offset += count
+        view = view[count:]
+
+
+def _write_error(error: OSError, target: bytes) -> RestoreError:
+    which = os.fsdecode(error.filename or target)
+    if error.errno in _FULL:
+        free = os.statvfs(target)
+        return TargetFull(
+            "no room left while restoring",
+            which=os.fsdecode(target),
+            found=f"{free.f_bavail * free.f_frsize} bytes free",
+            hint="make room, or restore to another filesystem with --to",
+        )
+    return RestoreError("cannot write restored data", which=which, found=error.strerror or str(error))

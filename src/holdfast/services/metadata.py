@@ -1,0 +1,59 @@
+"""Giving restored files the metadata that their nodes tell: owner, mode, extended attributes, times — in that order.
+
+Rules upheld here:
+- Owner first (it clears setuid and capabilities), then mode, then attributes, times last.
+- What may not be set (not root, a filesystem without attributes) is counted and told once, never passed over.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+
+from holdfast.repository.gofields import parse_time, unix_mode
+from holdfast.repository.tree import Node
+
+_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EINVAL})
+
+
+class MetadataWriter:
+    """Applies metadata and keeps count of what could not be applied. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._refused: dict[str, tuple[int, str]] = {}
+        self._root = os.geteuid() == 0
+
+    def apply(self, target: int | bytes, node: Node) -> None:
+        """Apply a node's metadata to an open file, or to a path without following a symlink.
+
+        Raises: OSError for anything but a refusal.
+        """
+        follow = isinstance(target, int)
+        try:
+            os.chown(target, node.uid, node.gid, follow_symlinks=follow)
+        except OSError as error:
+            self._refuse("owner", error)
+        if node.type != "symlink":
+            os.chmod(target, unix_mode(node.mode))
+        for attribute in node.extended_attributes or ():
+            try:
+                os.setxattr(target, attribute.name, attribute.value or b"", follow_symlinks=follow)
+            except OSError as error:
+                self._refuse(f"attribute {attribute.name}", error)
+        mtime = parse_time(node.mtime)
+        os.utime(target, ns=(mtime, mtime), follow_symlinks=follow)
+
+    @property
+    def notes(self) -> list[str]:
+        """One line for each kind of metadata that was refused."""
+        with self._lock:
+            return [f"{kind} not restored on {count}: {why}" for kind, (count, why) in sorted(self._refused.items())]
+
+    def _refuse(self, kind: str, error: OSError) -> None:
+        if error.errno not in _REFUSED:
+            raise error
+        with self._lock:
+            count, _ = self._refused.get(kind, (0, ""))
+            self._refused[kind] = (count + 1, error.strerror or "refused")
