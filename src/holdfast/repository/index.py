@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from holdfast.model.ids import BlobId
-from holdfast.repository.crypto import MasterKey
+from holdfast.repository.crypto import OVERHEAD, MasterKey
 from holdfast.repository.objects import Folder, corrupt, key_of, load_object, save_object
 from holdfast.repository.pack import BlobKind, PackedBlob
 from holdfast.store.base import Store
@@ -55,6 +55,11 @@ class Location(NamedTuple):
     offset: int
     length: int
     raw_length: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the blob's plaintext."""
+        return self.raw_length or self.length - OVERHEAD
 
 
 class Index:

@@ -140,7 +140,7 @@ class Extraction:
             blob = BlobId(bytes.fromhex(text))
             self._wanted.setdefault(blob, []).append((file, offset))
             where = self._repository.index.find(BlobKind.DATA, blob)
-            offset += (where.raw_length or where.length - 32) if where else 0
+            offset += where.size if where else 0
 
     # --- contents, from several threads -------------------------------------------------------------------------------
 

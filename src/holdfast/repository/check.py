@@ -1,0 +1,227 @@
+"""Checking a repository: is what is stored what was written, and is everything there that snapshots need?
+
+Rules upheld here:
+- Checking goes on after a finding: one damaged object hides no other.
+- Structure (always): every index file opens, every pack that an index names is there with the right size, every tree
+  of every snapshot reads, every blob that a tree names is indexed.
+- Data (all, or a share of the packs): the pack's SHA-256 is its name, its header agrees with the index, and every blob
+  in it decrypts, decompresses and hashes to its id.
+- What is damaged is traced to the files of the snapshots that need it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, UnsafeName
+from holdfast.model.ids import BlobId
+from holdfast.model.snapshot import Snapshot
+from holdfast.repository.blobs import open_blob
+from holdfast.repository.crypto import MasterKey
+from holdfast.repository.gofields import unquote
+from holdfast.repository.index import Index, Location, read_index_file
+from holdfast.repository.objects import Folder, corrupt, key_of, name_of
+from holdfast.repository.pack import BlobKind, PackedBlob, header_size, parse_header
+from holdfast.repository.reader import BlobReader
+from holdfast.repository.repository import Repository
+from holdfast.repository.tree import Node
+
+
+@dataclass(slots=True)
+class Checked:
+    """What was looked at and what was found. `problems` are damage, `notices` are not; `affected` names lost files."""
+
+    snapshots: int = 0
+    trees: int = 0
+    blobs: int = 0
+    packs: int = 0
+    packs_read: int = 0
+    bytes_read: int = 0
+    problems: list[HoldfastError] = field(default_factory=list)
+    affected: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+class Checker:
+    """One check of a repository. The caller holds a lock."""
+
+    def __init__(self, repository: Repository, on_progress: Callable[[Checked], None] | None = None) -> None:
+        self.done = Checked()
+        self._repository = repository
+        self._store, self._key = repository.store, repository.key
+        self._on_progress = on_progress or (lambda _: None)
+        self._index = Index()
+        self._packs: dict[str, list[PackedBlob]] = {}
+        self._damaged: set[tuple[BlobKind, BlobId]] = set()
+        self._snapshots: tuple[Snapshot, ...] = ()
+
+    def run(self, *, read_share: float = 0.0, choose: random.Random | None = None) -> Checked:
+        """Check the structure, and the data of `read_share` (0 to 1) of the packs, which `choose` picks.
+
+        Raises: errors of the store that are not about single objects.
+        """
+        self._load_index()
+        self._check_packs()
+        if read_share > 0:
+            self._read_packs(read_share, choose or random.Random())  # noqa: S311  a sample, not a secret
+        self._check_snapshots()
+        if self._damaged:
+            self._trace()
+        return self.done
+
+    # --- index and packs ----------------------------------------------------------------------------------------------
+
+    def _load_index(self) -> None:
+        for info in self._store.list(Folder.INDEX):
+            try:
+                packs = read_index_file(self._store, self._key, info.key.rpartition("/")[2])
+            except (CorruptObject, ObjectNotFound) as error:
+                self.done.problems.append(error)
+                continue
+            for pack, blobs in packs.items():
+                self._packs[pack] = blobs
+                self._index.add(pack, blobs)
+        self.done.packs, self.done.blobs = len(self._packs), len(self._index)
+
+    def _check_packs(self) -> None:
+        sizes = {info.key.rpartition("/")[2]: info.size for info in self._store.list(Folder.DATA)}
+        for pack, blobs in self._packs.items():
+            wanted = sum(blob.length for blob in blobs) + header_size(blobs)
+            found = sizes.pop(pack, None)
+            if found is None:
+                self._damage_pack(pack, ObjectNotFound("a pack is missing", which=key_of(Folder.DATA, pack)))
+            elif found != wanted:
+                error = corrupt(key_of(Folder.DATA, pack), f"{wanted} bytes", f"{found}")
+                self._damage_pack(pack, error)
+        if sizes:
+            total = sum(sizes.values())
+            self.done.notices.append(
+                f"{len(sizes)} packs ({total} bytes) are in no index: left by an interrupted run, prune removes them"
+            )
+
+    def _damage_pack(self, pack: str, error: HoldfastError) -> None:
+        self.done.problems.append(error)
+        self._damaged.update((blob.kind, blob.id) for blob in self._packs[pack])
+
+    def _read_packs(self, share: float, choose: random.Random) -> None:
+        packs = sorted(self._packs)
+        count = len(packs) if share >= 1 else max(1, round(len(packs) * share)) if packs else 0
+        chosen = choose.sample(packs, count)
+        with ThreadPoolExecutor(3, "check") as pool:
+            for pack, size, errors in pool.map(self._read_pack, chosen):
+                self.done.packs_read += 1
+                self.done.bytes_read += size
+                self.done.problems.extend(error for error in errors if error is not None)
+                self._on_progress(self.done)
+                if errors:
+                    self._damaged.update(self._unreadable(pack))
+
+    def _read_pack(self, pack: str) -> tuple[str, int, list[HoldfastError]]:
+        store_key = key_of(Folder.DATA, pack)
+        try:
+            data = self._store.get(store_key)
+        except ObjectNotFound:
+            return pack, 0, []  # already reported: it is not in the listing either
+        if name_of(data) == pack:
+            return pack, len(data), self._check_content(pack, data)
+        return pack, len(data), [corrupt(store_key, "bytes whose SHA-256 is its name", f"{len(data)} other bytes")]
+
+    def _check_content(self, pack: str, data: bytes) -> list[HoldfastError]:
+        store_key = key_of(Folder.DATA, pack)
+        length = int.from_bytes(data[-4:], "little")
+        try:
+            header = parse_header(self._key, memoryview(data)[-4 - length : -4], len(data), store_key)
+        except CorruptObject as error:
+            return [error]
+        if sorted(header) != sorted(self._packs[pack]):
+            return [corrupt(store_key, "the blobs that the index lists", "a header with others")]
+        return list(_unreadable_blobs(self._key, pack, data, header))
+
+    def _unreadable(self, pack: str) -> list[tuple[BlobKind, BlobId]]:
+        """The blobs of a damaged pack that cannot be read from it; most of them usually still can."""
+        try:
+            data = self._store.get(key_of(Folder.DATA, pack))
+        except HoldfastError:
+            data = b""
+        return [
+            (blob.kind, blob.id)
+            for blob in self._packs[pack]
+            if next(_unreadable_blobs(self._key, pack, data, [blob]), None) is not None
+        ]
+
+    # --- snapshots ----------------------------------------------------------------------------------------------------
+
+    def _check_snapshots(self) -> None:
+        listed = self._repository.snapshots()
+        self._snapshots = listed.snapshots
+        self.done.snapshots = len(listed.snapshots)
+        self.done.problems.extend(listed.damaged)
+        reader = BlobReader(self._store, self._key, self._index)
+        seen: set[str] = set()
+        for snapshot in listed.snapshots:
+            self._check_tree(reader, snapshot.tree, seen)
+            self._on_progress(self.done)
+
+    def _check_tree(self, reader: BlobReader, root: str, seen: set[str]) -> None:
+        waiting = [root]
+        while waiting:
+            tree = waiting.pop()
+            if tree in seen:
+                continue
+            seen.add(tree)
+            self.done.trees += 1
+            try:
+                nodes = reader.load_tree(tree)
+                for node in nodes:
+                    unquote(node.name)
+            except (CorruptObject, ObjectNotFound, UnsafeName) as error:
+                self.done.problems.append(error)
+                self._damaged.add((BlobKind.TREE, BlobId(bytes.fromhex(tree))))
+                continue
+            for node in nodes:
+                self._check_blobs(reader, node)
+            waiting.extend(node.subtree for node in nodes if node.subtree)
+
+    def _check_blobs(self, reader: BlobReader, node: Node) -> None:
+        for text in node.blobs:
+            blob = BlobId(bytes.fromhex(text))
+            if not self._index.has(BlobKind.DATA, blob) and (BlobKind.DATA, blob) not in self._damaged:
+                self._damaged.add((BlobKind.DATA, blob))
+                try:
+                    reader.locate(BlobKind.DATA, blob)
+                except CorruptObject as error:
+                    self.done.problems.append(error)
+
+    def _trace(self) -> None:
+        """Name the files that need what is damaged."""
+        reader = BlobReader(self._store, self._key, self._index)
+        for snapshot in self._snapshots:
+            stack = [(b"", snapshot.tree)]
+            while stack:
+                parent, tree = stack.pop()
+                if (BlobKind.TREE, BlobId(bytes.fromhex(tree))) in self._damaged:
+                    self._affect(snapshot, parent + b"/ (and all below it)")
+                    continue
+                for node in reader.load_tree(tree):
+                    path = parent + b"/" + unquote(node.name)
+                    if any((BlobKind.DATA, BlobId(bytes.fromhex(blob))) in self._damaged for blob in node.blobs):
+                        self._affect(snapshot, path)
+                    if node.subtree:
+                        stack.append((path, node.subtree))
+
+    def _affect(self, snapshot: Snapshot, path: bytes) -> None:
+        self.done.affected.append(f"{snapshot.short_id} {snapshot.source}: {os.fsdecode(path)}")
+
+
+def _unreadable_blobs(key: MasterKey, pack: str, data: bytes, blobs: list[PackedBlob]) -> Iterator[CorruptObject]:
+    view = memoryview(data)
+    for blob in blobs:
+        where = Location(pack, blob.offset, blob.length, blob.raw_length)
+        try:
+            open_blob(key, view[blob.offset : blob.offset + blob.length], blob.id, where)
+        except CorruptObject as error:
+            yield error
