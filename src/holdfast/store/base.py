@@ -90,3 +90,9 @@ def check_key(key: str) -> str:
 def folder(prefix: str) -> str:
     """A listing prefix that ends in a slash, so that `app` never matches `app2`; "" stays ""."""
     return f"{check_key(prefix.rstrip('/'))}/" if prefix else ""
+
+
+def check_range(offset: int, length: int | None) -> None:
+    """ValueError for a negative offset or length: to some stores they would mean "from the end"."""
+    if offset < 0 or (length is not None and length < 0):
+        raise ValueError(f"not a valid range: offset {offset}, length {length}")
