@@ -20,7 +20,6 @@ from holdfast.model.entry import Entry, InlineContent, Kind
 from holdfast.model.ids import BlobId
 from holdfast.repository.contents import Captured, ContentReader, PendingFile
 from holdfast.repository.gofields import format_time, parse_time, quote
-from holdfast.repository.objects import corrupt
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.reader import BlobReader
 from holdfast.repository.tree import Node, encode_tree, node_from_entry
@@ -288,14 +287,7 @@ class _Link(PendingFile):
 
 
 def _same_time(text: str, ns: int) -> bool:
-    return text == format_time(ns) or _parsed(text) == ns
-
-
-def _parsed(text: str) -> int:
-    try:
-        return parse_time(text)
-    except ValueError as error:
-        raise corrupt("a tree of the last snapshot", "RFC 3339 times", str(error)) from error
+    return text == format_time(ns) or parse_time(text) == ns
 
 
 def _disorder(entry: Entry, found: str) -> SourceError:

@@ -42,7 +42,7 @@ def unix_mode(go: int) -> int:
 
 
 _seconds: dict[int, str] = {}
-_MIN_SECOND, _MAX_SECOND = -62167219200, 253402300799  # the years 0000 to 9999, all that RFC 3339 can say
+_MIN_SECOND, _MAX_SECOND = -62135596800, 253402300799  # the years 1 to 9999, all that both sides can say
 
 
 def format_time(ns: int) -> str:
@@ -62,15 +62,19 @@ _TIME = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt](\d\d):(\d\d):(\d\d)(?:\.(\d+))?(?
 
 
 def parse_time(text: str) -> int:
-    """RFC 3339 as nanoseconds since the epoch; 0 for the empty text. Raises: ValueError."""
+    """RFC 3339 as nanoseconds since the epoch; 0 for the empty text. Raises: CorruptObject."""
     if not text:
         return 0
     match = _TIME.fullmatch(text)
     if match is None:
-        raise ValueError(f"not an RFC 3339 time: {text[:80]!r}")
+        raise CorruptObject("a time in the repository is badly written", which=repr(text[:80]), wanted="RFC 3339")
     year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
     fraction, sign, offset_hours, offset_minutes = match.groups()[6:]
-    seconds = calendar.timegm((year, month, day, hour, minute, second))
+    try:
+        # Go's zero year is clamped as ours is; a 13th month is not.
+        seconds = calendar.timegm((max(year, 1), month, day, hour, minute, second))
+    except ValueError as error:
+        raise CorruptObject("a time in the repository is badly written", which=text, found=str(error)) from error
     if sign:
         offset = int(offset_hours) * 3600 + int(offset_minutes) * 60
         seconds -= offset if sign == "+" else -offset

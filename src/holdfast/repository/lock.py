@@ -229,7 +229,7 @@ def _load(store: Store, key: MasterKey, name: str) -> LockJson:
     try:
         lock = msgspec.json.decode(load_object(store, key, Folder.LOCKS, name), type=LockJson)
         parse_time(lock.time)
-    except (msgspec.DecodeError, ValueError) as error:
+    except msgspec.DecodeError as error:
         raise corrupt(key_of(Folder.LOCKS, name), "a lock", str(error)) from error
     return lock
 

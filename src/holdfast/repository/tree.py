@@ -11,12 +11,18 @@ Source: restic doc/design.rst, "Trees and Data".
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
 import msgspec
 
 from holdfast.model.entry import Entry, Kind
 from holdfast.repository.gofields import format_time, go_mode, quote
 from holdfast.repository.objects import corrupt
+
+# What comes from a repository is untrusted: numbers must be ones that the system calls of a restore can take.
+_Unsigned = Annotated[int, msgspec.Meta(ge=0)]
+_U32 = Annotated[int, msgspec.Meta(ge=0, le=(1 << 32) - 1)]
+_Size = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
 
 
 class Xattr(msgspec.Struct):
@@ -31,22 +37,22 @@ class Node(msgspec.Struct, omit_defaults=True, kw_only=True):
 
     name: str
     type: str
-    mode: int = 0
+    mode: _U32 = 0
     mtime: str
     atime: str = ""
     ctime: str = ""
-    uid: int
-    gid: int
+    uid: _U32
+    gid: _U32
     user: str = ""
     group: str = ""
-    inode: int = 0
-    device_id: int = 0
-    size: int = 0
-    links: int = 0
+    inode: _Unsigned = 0
+    device_id: _Unsigned = 0
+    size: _Size = 0
+    links: _Unsigned = 0
     linktarget: str = ""
     linktarget_raw: bytes = b""
     extended_attributes: list[Xattr] | None = None
-    device: int = 0
+    device: _Size = 0
     # restic writes `null` for what has no content: UNSET as the default keeps None from being left out.
     content: list[str] | msgspec.UnsetType | None = msgspec.UNSET
     subtree: str = ""
