@@ -57,7 +57,8 @@ def _install_project() -> int:
 
 
 def _pip(*arguments: str) -> int:
-    options = ("--quiet", "--disable-pip-version-check", "--no-input", "--no-warn-script-location")
+    # Twice quiet: errors only. Modules are compiled when they are first imported, not all beforehand.
+    options = ("--quiet", "--quiet", "--disable-pip-version-check", "--no-input", "--no-compile")
     return _run(PYTHON, "-m", "pip", "install", *options, *arguments)
 
 
