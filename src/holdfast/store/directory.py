@@ -127,7 +127,10 @@ class DirectoryStore:
             found, wanted = os.lstat(path).st_size, memoryview(data).nbytes
             if found != wanted or durable.read_range(path, 0, None) != data:
                 raise ObjectExists(
-                    "a different object has this key", which=path, wanted=f"{wanted} bytes", found=f"{found} bytes"
+                    "a different object has this key",
+                    which=path,
+                    wanted=f"these {wanted} bytes",
+                    found=f"{found} other bytes",
                 )
         except (FileNotFoundError, NotADirectoryError):
             return False
@@ -138,7 +141,7 @@ class DirectoryStore:
 
     def _walk(self, start: str) -> Iterator[ObjectInfo]:
         with self._errors("cannot list the directory", self._base):
-            os.stat(self._base)
+            os.listdir(self._base)  # below, a missing folder is an empty one; a missing base is an error
         pending = [start]
         while pending:
             directory = os.path.join(self._base, pending.pop())
@@ -164,7 +167,9 @@ class DirectoryStore:
         if error.errno in _DENIED:
             hint = f"see who may use it, and how it is mounted: ls -ld {self._base}; findmnt --target {self._base}"
             return StoreDenied(what, which=path, found=found, hint=hint)
-        if error.errno in _NO_FILE and not os.path.lexists(self._base):
+        if error.errno in _NO_FILE and os.path.exists(self._base) and not os.path.isdir(self._base):
+            return StoreError(what, which=self._base, wanted="a directory", found="something else")
+        if error.errno == errno.ENOENT and not os.path.exists(self._base):
             hint = f"mount it if it is a disk; for a new repository: holdfast init --repo {self._base}"
             return StoreMissing("the directory of the store does not exist", which=self._base, hint=hint)
         if error.errno in _NO_FILE and absent:

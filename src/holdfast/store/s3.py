@@ -20,6 +20,7 @@ from holdfast.errors import DigestMismatch, ObjectExists, ObjectNotFound, StoreE
 from holdfast.store.base import Bytes, ObjectInfo, check_key, check_range, folder
 from holdfast.store.retry import Retry
 from holdfast.store.s3_client import FAILURES, Refused, code_of, is_amazon, make_client, status_of, translate
+from holdfast.store.s3_errors import missing_bucket
 
 T = TypeVar("T")
 
@@ -147,7 +148,7 @@ class S3Store:
             try:
                 return work()
             except FAILURES as error:
-                raise translate(what, which, self._bucket_url, error) from error
+                raise translate(what, which, self.location, error) from error
 
         return self._retry.run(attempt)
 
@@ -157,8 +158,7 @@ class S3Store:
                 "cannot reach the bucket", self._bucket_url, lambda: self._client.head_bucket(Bucket=self._bucket)
             )
         except ObjectNotFound as error:
-            hint = f"holdfast init --repo {self.location} makes it"
-            raise StoreMissing("the bucket does not exist", which=self._bucket_url, hint=hint) from error
+            raise missing_bucket(self.location) from error
 
     def _create_bucket(self) -> None:
         region = self._client.meta.region_name
@@ -210,7 +210,7 @@ class S3Store:
                 return True
         except ObjectNotFound:
             return False
-        wanted, found = f"{len(body)} bytes", f"{size} bytes"
+        wanted, found = f"these {len(body)} bytes", f"{size} other bytes"
         raise ObjectExists("a different object has this key", which=self._which(key), wanted=wanted, found=found)
 
     def _check_written(self, key: str, size: int, md5: str, answer: Mapping[str, Any]) -> None:

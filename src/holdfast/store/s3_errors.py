@@ -56,20 +56,20 @@ _BUSY = frozenset(
 _BUSY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 
-def refusal(what: str, which: str, bucket: str, *, code: str, status: int, message: str) -> StoreError:
+def refusal(what: str, which: str, store: str, *, code: str, status: int, message: str) -> StoreError:
     """The error for a request that the server refused.
 
     Args:
         what: what was tried, for the message.
         which: the object or listing, without credentials.
-        bucket: the bucket as an operator writes it.
+        store: the store's location, as an operator writes it.
         code: the `Code` of the answer's XML, or the SDK's stand-in for it.
         status: the HTTP status.
         message: the server's own words.
     """
     found = _words(code, status, message)
     if code == "NoSuchBucket":
-        return StoreMissing("the bucket does not exist", which=bucket, hint=f"holdfast init --repo {bucket} makes it")
+        return missing_bucket(store)
     if code in _FULL or status == 507:
         return StoreFull(what, which=which, found=found, hint="raise the quota or free space on the S3 server")
     if code in _BUSY:
@@ -87,6 +87,11 @@ def refusal(what: str, which: str, bucket: str, *, code: str, status: int, messa
     if status in (301, 307):
         return StoreError(what, which=which, found=found, hint="the bucket lies in another region: set AWS_REGION")
     return StoreError(what, which=which, found=found)
+
+
+def missing_bucket(store: str) -> StoreMissing:
+    """The error for a store whose bucket is not there."""
+    return StoreMissing("the bucket does not exist", which=store, hint=f"holdfast init --repo {store} makes it")
 
 
 def _words(code: str, status: int, message: str) -> str:
