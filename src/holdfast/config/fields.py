@@ -1,0 +1,184 @@
+"""The types of single values: names, paths, URLs, times. Each is spelled in one place and checked without I/O."""
+
+from __future__ import annotations
+
+import difflib
+import posixpath
+import re
+import zoneinfo
+from typing import Annotated
+
+from pydantic import Field
+
+from holdfast.config.cron import check_cron
+from holdfast.config.spelling import Spelling
+from holdfast.store.url import ACCEPTED, LocalUrl, parse_url
+
+_DURATION = r"^(?=[0-9])(?:[0-9]{1,4}y)?(?:[0-9]{1,4}m)?(?:[0-9]{1,5}d)?(?:[0-9]{1,6}h)?$"
+
+
+def _absolute(text: str) -> str:
+    if "\0" in text or ".." in text.split("/"):
+        raise ValueError("it has a part that is no name")
+    path = posixpath.normpath(text).replace("//", "/")
+    if path == "/":
+        raise ValueError("the whole machine is no source: name the directories that matter")
+    return path
+
+
+def _repository_url(text: str) -> str:
+    if isinstance(parse_url(text), LocalUrl) and not re.match(r"/|file:|local:/", text):
+        raise ValueError("a relative path would depend on where Holdfast is started")
+    return text
+
+
+def _zone(text: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(_zone_problem(text)) from None
+    return text
+
+
+def is_zone(text: str) -> bool:
+    """Whether the machine's time zone database knows this name."""
+    try:
+        return bool(_zone(text))
+    except ValueError:
+        return False
+
+
+def _zone_problem(text: str) -> str:
+    known = {name.lower(): name for name in zoneinfo.available_timezones()}
+    if not known:
+        return "this machine has no time zone database, install tzdata"
+    near = difflib.get_close_matches(text.lower(), known, n=1)
+    return f"no such zone, perhaps {known[near[0]]}" if near else "the time zone database does not know it"
+
+
+def _exclusion(text: str) -> str:
+    if not text.strip("*/. "):
+        raise ValueError("it would leave out everything")
+    return text
+
+
+def _percentage(text: str) -> str:
+    if not 0 < float(text.removesuffix("%")) <= 100:
+        raise ValueError("it is not above 0 % and up to 100 %")
+    return text
+
+
+def _duration(text: str) -> str:
+    if not re.search("[1-9]", text):
+        raise ValueError("it has no length")
+    return text
+
+
+_PLAIN = "one line of text without control characters"
+
+StackName = Annotated[
+    str,
+    Spelling("a stack's name", "small letters, digits, _ and -, a letter or digit first", r"^[a-z0-9][a-z0-9_-]*$"),
+]
+VolumeName = Annotated[
+    str,
+    Spelling(
+        "a volume's name",
+        "two or more letters, digits, _ . and -, a letter or digit first",
+        r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$",
+        hint="docker volume ls shows the names; a directory of the host belongs in paths",
+    ),
+]
+ContainerName = Annotated[
+    str,
+    Spelling(
+        "a container's name",
+        "two or more letters, digits, _ . and -, a letter or digit first",
+        r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+$",
+        hint="docker ps shows the names in its last column",
+    ),
+]
+SourceName = Annotated[
+    str, Spelling("a label", "letters, digits, _ . and -, a letter or digit first", r"^[a-zA-Z0-9][a-zA-Z0-9_.-]*$")
+]
+HostName = Annotated[
+    str,
+    Spelling("a host's name", "letters, digits, _ . - and, in an address, :", r"^[a-zA-Z0-9:][a-zA-Z0-9_.:-]{0,252}$"),
+]
+RoleName = Annotated[str, Spelling("a PostgreSQL role", _PLAIN, r"^[^\x00-\x1f\x7f]{1,63}$")]
+DatabaseName = Annotated[str, Spelling("a database's name", _PLAIN, r"^[^\x00-\x1f\x7f]{1,63}$")]
+ProfileName = Annotated[str, Spelling("a profile of the AWS configuration", _PLAIN, r"^[^\x00-\x1f\x7f]{1,100}$")]
+RegionName = Annotated[str, Spelling("a region", "small letters, digits and -", r"^[a-z0-9][a-z0-9-]{0,62}$")]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+
+DirectoryPath = Annotated[
+    str, Spelling("an absolute path", "a path that begins with /, without ..", r"^/[^\x00]*$", check=_absolute)
+]
+Exclusion = Annotated[
+    str,
+    Spelling(
+        "a pattern", "* within a name, ** across directories, ? for one character", r"^[^\x00]+$", check=_exclusion
+    ),
+]
+SecretFile = Annotated[
+    str,
+    Spelling(
+        "a secret's file",
+        "the absolute path of a file",
+        r"^/[^\x00\n]+$",
+        hint="the secret itself does not belong here: write it to a file of mode 600 and name that file",
+        hidden=True,
+    ),
+]
+SecretVariable = Annotated[
+    str,
+    Spelling(
+        "an environment variable's name",
+        "capital letters, digits and _",
+        r"^[A-Z_][A-Z0-9_]*$",
+        hint="the secret itself does not belong here: export it in a variable and name that variable",
+        hidden=True,
+    ),
+]
+
+RepositoryUrl = Annotated[str, Spelling("a repository's URL", ACCEPTED, check=_repository_url, hidden=True)]
+EndpointUrl = Annotated[
+    str,
+    Spelling(
+        "an S3 endpoint",
+        "http:// or https:// with host and port, without credentials",
+        r"^https?://[^\s@?#/]+(?:/[^\s@?#]*)?$",
+        hidden=True,
+    ),
+]
+EngineUrl = Annotated[
+    str,
+    Spelling(
+        "an Engine's URL",
+        "unix:///path or tcp://host:port",
+        r"^(?:unix:///[^\s]+|tcp://[^\s@/]+:[0-9]{1,5})$",
+        hidden=True,
+    ),
+]
+
+CronText = Annotated[
+    str,
+    Spelling("a cron expression", 'five fields, for example "0 3 * * *"', check=check_cron),
+]
+ZoneName = Annotated[
+    str, Spelling("a time zone", "an IANA name such as Europe/Berlin", r"^[A-Za-z0-9_+/-]+$", check=_zone)
+]
+Percentage = Annotated[
+    str,
+    Spelling("a percentage", "such as 5% or 0.5%", r"^[0-9]{1,3}(?:\.[0-9]{1,3})?%$", check=_percentage),
+]
+DurationText = Annotated[
+    str,
+    Spelling(
+        "a duration",
+        "years, months, days and hours as restic writes them, such as 2y5m7d3h",
+        _DURATION,
+        check=_duration,
+    ),
+]
+Count = Annotated[int, Field(strict=True, ge=1)]

@@ -1,0 +1,71 @@
+"""The whole configuration: `holdfast.yaml`, version 1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from holdfast.config.base import Model
+from holdfast.config.fields import HostName, StackName, ZoneName, is_zone
+from holdfast.config.repository import Engine, Repository
+from holdfast.config.spelling import Commented, SampleKey
+from holdfast.config.stack import UTC, Stack, VerifySchedule
+
+
+class Config(Model):
+    """Everything that Holdfast is told: where to, what, when, and how long."""
+
+    version: Literal[1] = Field(description="The version of this file's format.", examples=[1])
+    repository: Repository = Field(description="Where the backups are kept: a restic repository of format version 2.")
+    engine: Engine = Field(
+        default=Engine(), description="The Docker Engine whose volumes and containers are backed up."
+    )
+    hostname: Annotated[HostName | None, Commented()] = Field(
+        default=None,
+        description="The host that snapshots are recorded under, where it is not the machine's own name: a worker in a "
+        "container has a new name after every start.",
+        examples=["host-1"],
+    )
+    timezone: ZoneName = Field(
+        default=UTC,
+        description="The time zone of every schedule that names none of its own.",
+        examples=["Europe/Berlin"],
+    )
+    stacks: Annotated[Mapping[StackName, Stack], SampleKey("shop")] = Field(
+        default={},
+        description="What is backed up: each stack under its name. A stack's volumes, directories and databases are "
+        "captured, restored and proven together.",
+    )
+    verify: VerifySchedule | None = Field(
+        default=None,
+        description="When the repository is verified. Without it this is done by hand only.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hand_down_timezone(cls, data: Any) -> Any:
+        zone = data.get("timezone") if isinstance(data, Mapping) else None
+        return _zoned(data, zone) if isinstance(zone, str) and is_zone(zone) else data
+
+
+def _zoned(data: Mapping[str, Any], zone: str) -> dict[str, Any]:
+    """The same values, with the zone in each schedule that names none. What has the wrong shape is left as it is."""
+
+    def within(holder: Any, name: str) -> Any:
+        schedule = holder.get(name) if isinstance(holder, Mapping) else None
+        if isinstance(schedule, str):
+            schedule = {"cron": schedule}
+        if not isinstance(schedule, Mapping) or schedule.get("timezone") is not None:
+            return holder
+        return {**holder, name: {**schedule, "timezone": zone}}
+
+    def stack(value: Any) -> Any:
+        value = within(within(value, "schedule"), "drill")
+        retention = value.get("retention") if isinstance(value, Mapping) else None
+        return {**value, "retention": within(retention, "schedule")} if retention is not None else value
+
+    stacks = data.get("stacks")
+    zoned = {name: stack(value) for name, value in stacks.items()} if isinstance(stacks, Mapping) else stacks
+    return {**within(data, "verify"), **({"stacks": zoned} if "stacks" in data else {})}
