@@ -16,6 +16,14 @@ from tests.support.trees import describe
 _BEYOND_RESTIC = (b"socket", b"raw link")
 
 
+def test_restic_uses_a_repository_that_holds_nothing_yet(tmp_path: Path, sample: Path, referee: Restic) -> None:
+    new_repository(tmp_path / "repo")
+    referee(tmp_path / "repo", "snapshots")
+    referee(tmp_path / "repo", "check")
+    referee(tmp_path / "repo", "backup", str(sample))
+    assert len(reopen(tmp_path / "repo").snapshots().snapshots) == 1
+
+
 def test_restic_accepts_our_repository(tmp_path: Path, sample: Path, referee: Restic) -> None:
     repository = new_repository(tmp_path / "repo")
     backup_directory(repository, sample)

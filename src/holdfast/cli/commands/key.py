@@ -1,0 +1,61 @@
+"""`holdfast key`: the repository's passwords. Each opens one key file; all key files hold the same master key."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.options import Access, repository_options
+from holdfast.config.secret import read_secret_file
+from holdfast.repository import keys
+
+
+@click.group()
+def command() -> None:
+    """List, add and remove the repository's passwords."""
+
+
+@command.command("list")
+@repository_options
+def list_command(access: Access) -> None:
+    """List the keys; a star marks the one in use."""
+    with access.open() as repository:
+        found, in_use = keys.list_keys(repository.store), repository.key_id
+    if access.json:
+        text.show_json(found)
+        return
+    rows = [
+        (f"{'*' if key.id == in_use else ' '}{key.id[:8]}", f"{key.username}@{key.hostname}", key.created)
+        for key in found
+    ]
+    text.show(text.table((" KEY", "WHO", "CREATED"), rows))
+
+
+@command.command("add")
+@repository_options
+@click.option("--new-password-file", required=True, type=click.Path(dir_okay=False), help="File with the new password.")
+def add_command(access: Access, new_password_file: str) -> None:
+    """Add a password. To change one: add the new, then remove the old key."""
+    password = read_secret_file(new_password_file, "the new password")
+    with access.open() as repository:
+        name = keys.add_key(repository.store, repository.key, password.reveal())
+    if access.json:
+        text.show_json({"id": name})
+    else:
+        text.show(f"added the key {name[:8]}")
+
+
+@command.command("remove")
+@repository_options
+@click.argument("key_id")
+def remove_command(access: Access, key_id: str) -> None:
+    """Remove a key by the beginning of its id. The key in use stays."""
+    with access.open() as repository:
+        matching = [key.id for key in keys.list_keys(repository.store) if key.id.startswith(key_id)]
+        if len(matching) != 1:
+            raise click.BadParameter(f"{len(matching)} keys begin with {key_id!r}", param_hint="KEY_ID")
+        keys.remove_key(repository.store, matching[0], in_use=repository.key_id)
+    if access.json:
+        text.show_json({"removed": matching[0]})
+    else:
+        text.show(f"removed the key {matching[0][:8]}")

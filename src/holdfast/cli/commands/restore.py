@@ -1,0 +1,122 @@
+"""`holdfast restore`: a snapshot into a directory, or a stack of the configuration to its place."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.options import Access, repository_options
+from holdfast.errors import CorruptObject, SnapshotNotFound
+from holdfast.model.snapshot import Snapshot, restore_points
+from holdfast.services.restore import RestoreReport, restore_directory
+
+if TYPE_CHECKING:
+    from holdfast.repository.repository import Repository
+
+_SHOWN = 50
+
+
+@click.command()
+@repository_options
+@click.argument("what", default="latest")
+@click.option("--to", "target", type=click.Path(file_okay=False), help="Directory to restore into: empty or missing.")
+@click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
+@click.option("--stack", help="Restore this stack of the configuration: its volumes and databases.")
+@click.option("--replace", is_flag=True, help="Replace what is there; it is kept until the new data is whole.")
+@click.option("--dry-run", is_flag=True, help="With --stack: show what would be done.")
+def command(
+    access: Access, what: str, target: str | None, source: str | None, stack: str | None, replace: bool, dry_run: bool
+) -> None:
+    """Restore WHAT: a snapshot, a restore point, or `latest`.
+
+    With --to it goes into a directory, and needs nothing but the repository and its password. A restore point of
+    several sources gives one directory each below it.
+    """
+    if (target is None) == (stack is None):
+        raise click.UsageError("say where to: --to DIR, or --stack NAME with a configuration")
+    if target is not None:
+        with access.open() as repository:
+            reports = _to_directory(repository, access, what, target, source, replace=replace)
+    else:
+        from holdfast.cli.stack import restore_stack
+
+        reports = restore_stack(access, stack or "", what, replace=replace, dry_run=dry_run)
+    if access.json:
+        text.show_json(reports)
+    damaged = [line for report in reports for line in report.damaged]
+    if damaged:
+        raise CorruptObject(
+            f"{len(damaged)} files could not be restored, everything else was",
+            which=reports[0].target,
+            found=damaged[0],
+            hint="an older snapshot may have them whole: holdfast list",
+        )
+
+
+def _to_directory(
+    repository: Repository, access: Access, what: str, target: str, source: str | None, *, replace: bool
+) -> list[RestoreReport]:
+    listed = repository.snapshots()
+    for error in listed.damaged:
+        text.tell(f"holdfast: damaged: {error}")
+    chosen = choose(listed.snapshots, what, source)
+    reports = []
+    progress = text.Progress(quiet=access.json)
+    for snapshot in chosen:
+        into = target if len(chosen) == 1 else os.path.join(target, folder_name(snapshot.source))
+        report = restore_directory(
+            repository,
+            snapshot,
+            into,
+            replace=replace,
+            on_progress=lambda done: progress.update(f"{done.files} files, {text.size(done.bytes)}"),
+        )
+        progress.clear()
+        reports.append(report)
+        if not access.json:
+            show_report(report)
+    return reports
+
+
+def choose(snapshots: tuple[Snapshot, ...], what: str, source: str | None) -> list[Snapshot]:
+    """The snapshots that WHAT means: one by its id, all of a restore point, or those of the newest whole point."""
+    wanted = [snapshot for snapshot in snapshots if source is None or snapshot.source == source]
+    points = restore_points(wanted)
+    if what == "latest":
+        whole = [point for point in points if point.complete or source is not None]
+        found = list((whole or points)[-1].snapshots) if points else []
+    else:
+        named = [point for point in points if point.id == what]
+        found = [s for s in wanted if s.id.startswith(what.lower())] if not named else list(named[-1].snapshots)
+        if not named and len(found) > 1:
+            ids = ", ".join(snapshot.id[:16] for snapshot in found[:4])
+            raise SnapshotNotFound("more than one snapshot begins so", which=what, found=ids, hint="holdfast list")
+    if not found:
+        raise SnapshotNotFound(
+            "no such snapshot or restore point",
+            which=what if source is None else f"{what} of {source}",
+            found=f"{len(snapshots)} snapshots",
+            hint="holdfast list",
+        )
+    return found
+
+
+def folder_name(source: str) -> str:
+    """A directory name for a source: `volume:app-data` → `volume-app-data`."""
+    return "".join(char if char.isalnum() or char in "-_." else "-" for char in source).strip("-.") or "source"
+
+
+def show_report(report: RestoreReport) -> None:
+    """What was restored, for people."""
+    text.show(
+        f"restored {report.source} ({report.snapshot[:8]}) to {report.target}: {report.files} files, "
+        f"{text.size(report.bytes)} in {text.seconds(report.seconds)}"
+    )
+    for title, lines in (("lost", report.damaged), ("note", report.notes)):
+        for line in lines[:_SHOWN]:
+            text.show(f"  {title}: {line}")
+        if len(lines) > _SHOWN:
+            text.show(f"  {title}: … and {len(lines) - _SHOWN} more (--json shows all)")

@@ -1,0 +1,125 @@
+"""The `holdfast` command: finds the subcommand, runs it, turns errors into one line, a hint and an exit code.
+
+Rules upheld here:
+- Start-up stays under 0.3 s: a subcommand's module is imported when it is asked for; SDKs when they are used.
+- Errors go to stderr: what, which, wanted, found, and a hint; with --json one JSON object. Tracebacks only for bugs,
+  or with HOLDFAST_DEBUG set.
+- Exit codes are documented (docs/reference/exit-codes.md); 3 means that the work was done but something is missing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from holdfast import __version__
+from holdfast.errors import HoldfastError, Interrupted
+
+COMMANDS = {
+    "backup": "Back up a stack of the configuration, or plain directories.",
+    "demo": "Back up, destroy, restore and prove a sample stack, and show it.",
+    "doctor": "Check what Holdfast needs: repository, store, engine, databases.",
+    "drill": "Prove a restore point: restore it in a sandbox, compare, destroy.",
+    "forget": "Drop restore points by policy; shows the reasons.",
+    "init": "Make a new repository.",
+    "key": "List, add and remove the repository's passwords.",
+    "list": "List restore points and snapshots.",
+    "prune": "Delete data that no snapshot refers to any more.",
+    "restore": "Restore a snapshot into a directory, or a stack to its place.",
+    "status": "Show what is backed up, how fresh it is, and what was proven.",
+    "unlock": "Remove stale locks from the repository.",
+    "verify": "Check that what is stored is what was written.",
+}
+
+
+class _Commands(click.Group):
+    """Subcommands by name; each lives in a module of its own that is imported only when it is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  click's signature
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  click's signature
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"holdfast.cli.commands.{cmd_name}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError as error:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], COMMANDS, 1)
+            if close:
+                error.message += f" Did you mean {close[0]!r}?"
+            raise
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002  click's
+        with formatter.section("Commands"):
+            formatter.write_dl(sorted(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="A repository is a plain restic repository: `restic -r REPO snapshots` reads it. "
+    "Exit codes are listed in docs/reference/exit-codes.md.",
+)
+@click.version_option(__version__, "-V", "--version", prog_name="holdfast")
+def cli() -> None:
+    """Backups of Docker hosts that are proven by restoring them."""
+
+
+def main() -> NoReturn:
+    """Entry point of the `holdfast` command."""
+    as_json = "--json" in sys.argv
+    signal.signal(signal.SIGTERM, _interrupt)
+    logging.basicConfig(level=logging.WARNING, format="holdfast: %(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        status = cli.main(standalone_mode=False)
+    except HoldfastError as error:
+        _report(error, as_json=as_json)
+        status = error.exit_code
+    except click.ClickException as error:
+        error.show()
+        status = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        _report(Interrupted("interrupted", hint="run it again: what was uploaded is re-used"), as_json=as_json)
+        status = Interrupted.exit_code
+    except BrokenPipeError:
+        # `holdfast list | head`: nobody reads any more. Python must not complain about it while it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 1
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001  signal's signature
+    raise KeyboardInterrupt
+
+
+def _report(error: HoldfastError, *, as_json: bool) -> None:
+    if as_json:
+        data: dict[str, Any] = error.as_dict()
+        sys.stderr.write(json.dumps(data) + "\n")
+        return
+    sys.stderr.write(f"holdfast: error: {error}\n")
+    details: tuple[str, ...] = getattr(error, "problems", ())
+    for line in details:
+        sys.stderr.write(f"  {line}\n")
+    if error.hint:
+        sys.stderr.write(f"hint: {error.hint}\n")
+    if os.environ.get("HOLDFAST_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)

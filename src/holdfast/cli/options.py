@@ -1,0 +1,87 @@
+"""The options that every subcommand takes, and what they lead to: an open repository, a loaded configuration."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from holdfast.config.access import RepositoryAccess, find_config, resolve_access
+from holdfast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Config
+    from holdfast.repository.repository import Repository
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Access:
+    """What the common options say."""
+
+    def __init__(self, config: str | None, repo: str | None, password_file: str | None, *, json: bool) -> None:
+        self.json = json
+        self._config, self._repo, self._password_file = config, repo, password_file
+
+    def resolve(self) -> RepositoryAccess:
+        """How to reach the repository. Raises: ConfigError."""
+        return resolve_access(repo=self._repo, password_file=self._password_file, config=self._config)
+
+    def open(self) -> Repository:
+        """The repository. Raises: ConfigError, and what opening it raises."""
+        from holdfast.services.access import open_repository_at
+
+        return open_repository_at(self.resolve())
+
+    def init(self) -> Repository:
+        """A new repository. Raises: ConfigError, RepositoryExists, the store's errors."""
+        from holdfast.services.access import init_repository_at
+
+        return init_repository_at(self.resolve())
+
+    @property
+    def config_path(self) -> str | None:
+        """The configuration file that is meant, if any."""
+        return find_config(self._config)
+
+    def config(self) -> Config:
+        """The configuration. Raises: ConfigError when none is named, InvalidConfig when it is wrong."""
+        from holdfast.config.loading import load
+
+        path = self.config_path
+        if path is None:
+            raise ConfigError(
+                "no configuration is named",
+                wanted="--config FILE or HOLDFAST_CONFIG",
+                hint="a commented sample is deployments/example/holdfast.yaml",
+            )
+        return load(path)
+
+
+def repository_options(function: F) -> F:
+    """Adds --config, --repo, --password-file, --json and --verbose; the command gets an `Access`."""
+
+    @click.option("--config", metavar="FILE", help="Configuration file. [env: HOLDFAST_CONFIG]")
+    @click.option(
+        "-r", "--repo", metavar="URL", help="Repository: /path, s3:https://host/bucket. [env: HOLDFAST_REPOSITORY]"
+    )
+    @click.option("-p", "--password-file", metavar="FILE", help="File with its password. [env: HOLDFAST_PASSWORD_FILE]")
+    @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+    @click.option("-v", "--verbose", is_flag=True, help="Say more on the way.")
+    @wraps(function)
+    def wrapper(
+        config: str | None,
+        repo: str | None,
+        password_file: str | None,
+        as_json: bool,
+        verbose: bool,
+        **arguments: Any,
+    ) -> Any:
+        if verbose:
+            logging.getLogger("holdfast").setLevel(logging.INFO)
+        return function(Access(config, repo, password_file, json=as_json), **arguments)
+
+    return wrapper  # type: ignore[return-value]  # click has replaced the parameters
