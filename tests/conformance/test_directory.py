@@ -150,17 +150,16 @@ def test_every_failure_while_writing_has_its_error_and_leaves_the_old_object(
 
 
 WRITER = """
-import itertools, os, random, sys
+import hashlib, os, random, sys
 from concurrent.futures import ThreadPoolExecutor
-import hashlib
 from holdfast.store.directory import DirectoryStore
 store = DirectoryStore(sys.argv[1])
 chance = random.Random(int(sys.argv[2]))
 def put(number):
-    data = chance.randbytes(chance.randrange(1, 400_000))
+    data = chance.randbytes(chance.randrange(1, 6_000_000))
     name = hashlib.sha256(data).hexdigest()
     store.put(f"data/{name[:2]}/{name}", data, if_absent=bool(number % 2))
-    print(name, flush=True)
+    os.write(1, f"{name}\\n".encode())
 with ThreadPoolExecutor(3) as pool:
     for _ in pool.map(put, range(100_000)):
         pass
@@ -171,15 +170,19 @@ def test_after_kill_9_every_visible_object_is_whole_and_every_acknowledged_one_i
     store: DirectoryStore, base: Path
 ) -> None:
     acknowledged: set[str] = set()
-    for life in range(6):
+    for life in range(20):
         argv = [sys.executable, "-c", WRITER, str(base), str(life)]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None
             acknowledged.add(writer.stdout.readline().strip())
-            time.sleep(0.05 + 0.03 * life)
+            time.sleep(0.02 * (life % 5))
             writer.send_signal(signal.SIGKILL)
-            lines = writer.stdout.read().split("\n")
-        acknowledged.update(lines[:-1])
+            acknowledged.update(writer.stdout.read().split())
+        unfinished = [path for path in files(base) if durable.UNFINISHED in path]
+        if life >= 3 and unfinished:  # then at least one kill came in the middle of a put
+            break
+    else:
+        pytest.fail("twenty kills and none came in the middle of a put: the test proves nothing")
     visible = {info.key.rpartition("/")[2] for info in store.list("data")}
     assert acknowledged <= visible
     for name in visible:

@@ -20,7 +20,7 @@ from holdfast.errors import DigestMismatch, ObjectExists, ObjectNotFound, StoreE
 from holdfast.store.base import Bytes, ObjectInfo, check_key, check_range, folder
 from holdfast.store.retry import Retry
 from holdfast.store.s3_client import FAILURES, Refused, code_of, is_amazon, make_client, status_of, translate
-from holdfast.store.s3_errors import missing_bucket
+from holdfast.store.s3_errors import missing_bucket, not_s3
 
 T = TypeVar("T")
 
@@ -244,12 +244,14 @@ class S3Store:
         which = f"{self._bucket_url}/{start}"
         while True:
             page = self._call("cannot list objects", which, lambda: self._client.list_objects_v2(**request))
+            if "IsTruncated" not in page:  # any XML parses as a listing, and a web page would be an empty one
+                raise not_s3("cannot list objects", which)
             for item in page.get("Contents", ()):
                 key = item["Key"].removeprefix(self._root)
                 # Consoles put empty objects named like folders ("data/"); no such name can be a key of ours.
                 if item["Key"].startswith(start) and not key.endswith("/"):
                     yield ObjectInfo(key, item["Size"], item["LastModified"].timestamp())
-            if not page.get("IsTruncated"):
+            if not page["IsTruncated"]:
                 return
             if not page.get("NextContinuationToken"):
                 raise StoreError("a listing breaks off", which=which, wanted="a token for the next page", found="none")

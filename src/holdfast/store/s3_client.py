@@ -20,7 +20,7 @@ from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError
 
 from holdfast.errors import ConfigError, StoreDenied, StoreError, StoreUnavailable
-from holdfast.store.s3_errors import refusal
+from holdfast.store.s3_errors import not_s3, refusal
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -46,7 +46,8 @@ _CREDENTIALS_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a 
 
 def make_client(bucket: str, *, endpoint: str | None, region: str | None, addressing: str, **settings: Any) -> S3Client:
     """A client for one bucket; `settings` go to the SDK's `Config` as they are. Raises: ConfigError."""
-    _refuse_credentials(endpoint)
+    if endpoint is not None:
+        _check_endpoint(endpoint)
     style: Any = {"addressing_style": _style(addressing, endpoint, bucket)}
     config = Config(
         **settings,
@@ -66,7 +67,7 @@ def make_client(bucket: str, *, endpoint: str | None, region: str | None, addres
         raise _no_credentials(error) from error
     except (sdk.BotoCoreError, ValueError) as error:
         raise _invalid_settings(str(error)) from None  # its text may hold an endpoint with credentials
-    _refuse_credentials(client.meta.endpoint_url)
+    _check_endpoint(client.meta.endpoint_url)
     return cast("S3Client", client)
 
 
@@ -113,8 +114,7 @@ def translate(what: str, which: str, store: str, error: Exception) -> StoreError
         hint = "see whether the server runs and can be reached from here, and check the host and port"
         return StoreUnavailable(what, which=which, found=reason, hint=hint)
     if isinstance(error, ResponseParserError):
-        hint = "check that the endpoint is the S3 server itself, not a web page or a proxy in front of it"
-        return StoreError(what, which=which, found="an answer that no S3 server gives", hint=hint)
+        return not_s3(what, which)
     return StoreError(what, which=which, found=reason)
 
 
@@ -127,9 +127,16 @@ def _invalid_settings(found: str) -> ConfigError:
     return ConfigError("the settings for S3 are not valid", found=None if "@" in found else found, hint=hint)
 
 
-def _refuse_credentials(endpoint: str | None) -> None:
-    if endpoint and "@" in endpoint:
+def _check_endpoint(endpoint: str) -> None:
+    if "@" in endpoint:
         raise ConfigError("the S3 endpoint carries credentials", wanted="a plain URL", hint=_CREDENTIALS_HINT)
+    try:
+        parts = urlsplit(endpoint)
+        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is no number
+        valid = False
+    if not valid:
+        raise _invalid_settings(f"the endpoint {endpoint!r}")
 
 
 def _style(addressing: str, endpoint: str | None, bucket: str) -> str:

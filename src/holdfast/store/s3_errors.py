@@ -94,6 +94,12 @@ def missing_bucket(store: str) -> StoreMissing:
     return StoreMissing("the bucket does not exist", which=store, hint=f"holdfast init --repo {store} makes it")
 
 
+def not_s3(what: str, which: str) -> StoreError:
+    """The error for an answer that was given by something else: a web page, a proxy, a captive portal."""
+    hint = "check that the endpoint is the S3 server itself, not a web page or a proxy in front of it"
+    return StoreError(what, which=which, found="an answer that no S3 server gives", hint=hint)
+
+
 def _words(code: str, status: int, message: str) -> str:
     name = f"HTTP {status}" if code in ("", str(status)) else f"HTTP {status} {code}"
     return f"{name} ({message.strip()})" if message.strip() and message.strip() != code else name

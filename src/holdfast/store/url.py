@@ -132,14 +132,15 @@ def _s3(rest: str) -> S3Url:
 
 def _bucket(bucket: str, prefix: str, endpoint: str | None = None, region: str | None = None) -> S3Url:
     prefix = prefix.strip("/")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}", bucket):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}", bucket):
         wanted = "3 to 63 letters, digits, dots and dashes"
         found = repr(bucket) if re.fullmatch(r"[\w.-]*", bucket) else None
         raise ConfigError("an s3: URL names no valid bucket", wanted=wanted, found=found, hint=_HINT)
     try:
         return S3Url(bucket, check_key(prefix) if prefix else "", endpoint, region)
     except ValueError as error:
-        raise ConfigError("an s3: URL has a prefix with an empty, . or .. part", found=repr(prefix)) from error
+        what = "an s3: URL has a prefix with an empty, . or .. part"
+        raise ConfigError(what, found=repr(prefix), hint=_HINT) from error
 
 
 def _host(host: str) -> str:
