@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import Field
 
 from holdfast.config.cron import check_cron
-from holdfast.config.spelling import Spelling
+from holdfast.config.spelling import Spelling, Words
 from holdfast.store.url import ACCEPTED, LocalUrl, parse_url
 
 _DURATION = r"^(?=[0-9])(?:[0-9]{1,4}y)?(?:[0-9]{1,4}m)?(?:[0-9]{1,5}d)?(?:[0-9]{1,6}h)?$"
@@ -109,7 +109,7 @@ RoleName = Annotated[str, Spelling("a PostgreSQL role", _PLAIN, r"^[^\x00-\x1f\x
 DatabaseName = Annotated[str, Spelling("a database's name", _PLAIN, r"^[^\x00-\x1f\x7f]{1,63}$")]
 ProfileName = Annotated[str, Spelling("a profile of the AWS configuration", _PLAIN, r"^[^\x00-\x1f\x7f]{1,100}$")]
 RegionName = Annotated[str, Spelling("a region", "small letters, digits and -", r"^[a-z0-9][a-z0-9-]{0,62}$")]
-Port = Annotated[int, Field(strict=True, ge=1, le=65535)]
+Port = Annotated[int, Field(strict=True, ge=1, le=65535), Words("a port, 1 to 65535")]
 
 DirectoryPath = Annotated[
     str, Spelling("an absolute path", "a path that begins with /, without ..", r"^/[^\x00]*$", check=_absolute)
@@ -181,4 +181,4 @@ DurationText = Annotated[
         check=_duration,
     ),
 ]
-Count = Annotated[int, Field(strict=True, ge=1)]
+Count = Annotated[int, Field(strict=True, ge=1), Words("a whole number, 1 or more")]

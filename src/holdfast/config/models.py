@@ -5,19 +5,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from holdfast.config.base import Model
 from holdfast.config.fields import HostName, StackName, ZoneName, is_zone
 from holdfast.config.repository import Engine, Repository
-from holdfast.config.spelling import Commented, SampleKey
+from holdfast.config.spelling import Commented, SampleKey, wrong
 from holdfast.config.stack import UTC, Stack, VerifySchedule
+
+
+def _whole(value: object) -> object:
+    """Refuse what equals 1 and is not written so: true, 1.0."""
+    if type(value) is not int:
+        raise wrong("not what belongs here", wanted="1")
+    return value
 
 
 class Config(Model):
     """Everything that Holdfast is told: where to, what, when, and how long."""
 
-    version: Literal[1] = Field(description="The version of this file's format.", examples=[1])
+    version: Annotated[Literal[1], BeforeValidator(_whole)] = Field(
+        description="The version of this file's format.", examples=[1]
+    )
     repository: Repository = Field(description="Where the backups are kept: a restic repository of format version 2.")
     engine: Engine = Field(
         default=Engine(), description="The Docker Engine whose volumes and containers are backed up."
@@ -41,6 +50,7 @@ class Config(Model):
     verify: VerifySchedule | None = Field(
         default=None,
         description="When the repository is verified. Without it this is done by hand only.",
+        examples=[{"cron": "0 5 * * *"}],
     )
 
     @model_validator(mode="before")

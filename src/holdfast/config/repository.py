@@ -31,10 +31,10 @@ AUTO_LEVEL = 3
 class S3(Model):
     """How the S3 server of `repository.url` is reached."""
 
-    endpoint: EndpointUrl | None = Field(
+    endpoint: Annotated[EndpointUrl | None, Commented()] = Field(
         default=None,
-        description="The S3 server of an s3://bucket/prefix URL. A URL that names its host (s3:https://host/…) needs "
-        "none. Without it AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL and the profile are asked, then it is Amazon.",
+        description="The S3 server of a URL that names none (`s3://bucket/prefix`). Without it AWS_ENDPOINT_URL_S3, "
+        "AWS_ENDPOINT_URL and the profile are asked, then it is Amazon.",
         examples=["https://s3.example.com"],
     )
     region: RegionName | None = Field(
@@ -44,9 +44,8 @@ class S3(Model):
     )
     addressing: Literal["auto", "path", "virtual"] = Field(
         default="auto",
-        description="Where requests name the bucket: in the path, or as a virtual host. auto knows that Amazon wants a "
-        "virtual host and that other servers understand the path.",
-        examples=["path"],
+        description="Where requests name the bucket: in the path, or as a virtual host. `auto` knows that Amazon wants "
+        "a virtual host and that other servers understand the path.",
     )
     access_key_file: SecretFile | None = Field(
         default=None,
@@ -56,7 +55,7 @@ class S3(Model):
     )
     secret_key_file: SecretFile | None = Field(
         default=None,
-        description="A file that holds the secret access key; it goes with access_key_file.",
+        description="A file that holds the secret access key; it goes with `access_key_file`.",
         examples=["/run/secrets/s3-secret-key"],
     )
     session_token_file: Annotated[SecretFile | None, Commented()] = Field(
@@ -66,7 +65,7 @@ class S3(Model):
     )
     profile: Annotated[ProfileName | None, Commented()] = Field(
         default=None,
-        description="A profile of ~/.aws/config instead of key files.",
+        description="A profile of `~/.aws/config`, instead of key files.",
         examples=["backup"],
     )
 
@@ -113,8 +112,8 @@ class Repository(Model):
     """Where the backups are kept: a restic repository of format version 2."""
 
     url: RepositoryUrl = Field(
-        description="Where the repository is, as restic spells it (/path, s3:https://host/bucket/prefix), or as "
-        "file:///path or s3://bucket/prefix. It carries no credentials.",
+        description="Where the repository is, as restic spells it (`/path`, `s3:https://host/bucket/prefix`), or as "
+        "`file:///path` or `s3://bucket/prefix`. It carries no credentials.",
         examples=["s3:https://s3.example.com/backups/host-1", "/srv/backup"],
     )
     password_file: SecretFile | None = Field(
@@ -125,14 +124,14 @@ class Repository(Model):
     )
     password_env: Annotated[SecretVariable | None, Commented()] = Field(
         default=None,
-        description="The environment variable that holds the password, instead of password_file.",
+        description="The environment variable that holds the password, instead of `password_file`.",
         examples=["BACKUP_PASSWORD"],
     )
     s3: S3 | None = Field(default=None, description="How the S3 server is reached; only for an S3 URL.")
     compression: Compression = Field(
         default="auto",
-        description="How hard data is compressed. auto is level 3, and what does not shrink is stored as it is at any "
-        "level; off stores everything as it is.",
+        description="How hard data is compressed. `auto` is level 3, and what does not shrink is stored as it is at "
+        "any level; `off` stores everything as it is.",
         examples=["auto", "off", 9],
     )
 
@@ -172,6 +171,6 @@ class Engine(Model):
 
     url: EngineUrl | None = Field(
         default=None,
-        description="Where it listens. Without it DOCKER_HOST is asked, then it is unix:///var/run/docker.sock.",
+        description="Where it listens. Without it DOCKER_HOST is asked, then it is `unix:///var/run/docker.sock`.",
         examples=["unix:///var/run/docker.sock"],
     )

@@ -47,9 +47,10 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One mapping: its place (`stacks.NAME.volumes[]`), its meaning, and its keys."""
+    """One mapping: its place (`stacks.NAME.volumes[]`), the model it is made from, its meaning, and its keys."""
 
     place: str
+    model: str
     meaning: str
     shorthand: str | None
     options: tuple[Option, ...]
@@ -78,7 +79,7 @@ def home_of(key: str) -> str | None:
 def _section(model: type[Model], place: str) -> Section:
     options = tuple(_option(key, info, place) for key, info in model.model_fields.items())
     meaning = (model.__doc__ or "").strip().splitlines()[0]
-    return Section(place, meaning, model.shorthand, options)
+    return Section(place, model.__name__, meaning, model.shorthand, options)
 
 
 def _option(key: str, info: FieldInfo, place: str) -> Option:
@@ -113,7 +114,7 @@ def _model_within(annotation: Any) -> tuple[type[Model] | None, Holding]:
 
 
 def _words(info: FieldInfo, model: type[Model] | None, holding: Holding) -> str:
-    given = [item.text for item in info.metadata if isinstance(item, Words)]
+    given = [item.words for item in info.metadata if isinstance(item, Words)]
     if given:
         return given[0]
     if model is None:
@@ -126,7 +127,7 @@ def _words(info: FieldInfo, model: type[Model] | None, holding: Holding) -> str:
 
 def _type_words(annotation: Any, metadata: list[Any] | tuple[Any, ...] = ()) -> str:
     for item in metadata:
-        if isinstance(item, Spelling):
+        if isinstance(item, (Spelling, Words)):
             return item.words
     origin, parts = get_origin(annotation), [part for part in get_args(annotation) if part not in (NoneType, Ellipsis)]
     if origin is Annotated:

@@ -90,7 +90,7 @@ def _metadata(annotation: Any) -> Iterator[object]:
 class Words:
     """Metadata: the type of a value in words, where they do not follow from the type itself."""
 
-    text: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)

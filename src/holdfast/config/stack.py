@@ -2,33 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from holdfast.config.base import Model, at_most_one, exactly_one
-from holdfast.config.fields import (
-    ContainerName,
-    Count,
-    CronText,
-    DatabaseName,
-    DirectoryPath,
-    DurationText,
-    Exclusion,
-    HostName,
-    Percentage,
-    Port,
-    RoleName,
-    SecretFile,
-    SecretVariable,
-    SourceName,
-    VolumeName,
-    ZoneName,
-)
-from holdfast.config.secret import Secret, read_secret_file, read_secret_variable
+from holdfast.config.base import Model
+from holdfast.config.fields import Count, CronText, DurationText, Percentage, ZoneName
+from holdfast.config.sources import Directory, Postgres, Volume
 from holdfast.config.spelling import Commented, wrong
 
 UTC = "UTC"
@@ -40,11 +22,12 @@ class Schedule(Model):
     shorthand: ClassVar[str | None] = "cron"
 
     cron: CronText = Field(
-        description="Minute, hour, day of the month, month, day of the week.", examples=["0 3 * * *", "30 4 * * sun"]
+        description="Minute, hour, day of the month, month, day of the week.",
+        examples=["0 3 * * *", "30 4 * * sun"],
     )
-    timezone: ZoneName = Field(
+    timezone: Annotated[ZoneName, Commented()] = Field(
         default=UTC,
-        description="The time zone that the hours are meant in, by its IANA name; else the file's timezone holds.",
+        description="The time zone that the hours are meant in, by its IANA name; else the file's `timezone` holds.",
         examples=["Europe/Berlin"],
     )
 
@@ -92,6 +75,7 @@ class Retention(Model):
     schedule: Schedule | None = Field(
         default=None,
         description="When the others are forgotten and their data is pruned. Without it this is done by hand only.",
+        examples=[{"cron": "30 4 * * *"}],
     )
 
     @classmethod
@@ -100,138 +84,6 @@ class Retention(Model):
         if not any(name.startswith("keep_") for name in given):
             wanted = "one keep_… or more, for example keep_daily: 7"
             yield wrong("no rule keeps anything", wanted=wanted, hidden=True)
-
-
-class Volume(Model):
-    """A Docker volume."""
-
-    shorthand: ClassVar[str | None] = "name"
-
-    name: VolumeName = Field(
-        description="The volume's name, as docker volume ls shows it.", examples=["shop_uploads", "shop_cache"]
-    )
-    exclude: tuple[Exclusion, ...] = Field(
-        default=(),
-        description="What is left out: * within one name, ** across directories. A pattern without a slash means a "
-        "name anywhere, one with a slash the whole path inside the volume.",
-        examples=[["cache/**", "*.tmp"]],
-    )
-    allow_empty: bool = Field(
-        default=False,
-        strict=True,
-        description="Accept that it is empty after a backup that found files. Otherwise this is taken for a mistake, "
-        "and nothing is stored.",
-        examples=[True],
-    )
-
-    @property
-    def label(self) -> str:
-        """What its snapshots are called."""
-        return f"volume:{self.name}"
-
-
-class Directory(Model):
-    """A directory of the host."""
-
-    shorthand: ClassVar[str | None] = "path"
-
-    path: DirectoryPath = Field(description="The directory, absolute.", examples=["/srv/www", "/etc/shop"])
-    exclude: tuple[Exclusion, ...] = Field(
-        default=(),
-        description="What is left out, as for a volume.",
-        examples=[[".cache/**"]],
-    )
-    allow_empty: bool = Field(
-        default=False,
-        strict=True,
-        description="Accept that it is empty after a backup that found files, as for a volume.",
-        examples=[True],
-    )
-
-    @property
-    def label(self) -> str:
-        """What its snapshots are called."""
-        return f"path:{self.path}"
-
-
-def _list_or_word(value: object) -> str:
-    return "word" if isinstance(value, str) else "list"
-
-
-def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise wrong("the same name twice", wanted="each name once", found=", ".join(twice))
-    return names
-
-
-Databases = Annotated[
-    Annotated[Literal["all"], Tag("word")]
-    | Annotated[tuple[DatabaseName, ...], Field(min_length=1), AfterValidator(_unlike), Tag("list")],
-    Discriminator(_list_or_word),
-]
-
-
-class Postgres(Model):
-    """A PostgreSQL server, dumped with its roles and tablespaces by its own pg_dump."""
-
-    name: SourceName = Field(
-        description="What its snapshots are called. Keep it when the container gets another name.", examples=["shop-db"]
-    )
-    container: ContainerName | None = Field(
-        default=None, description="The container that it runs in.", examples=["shop-db-1"]
-    )
-    host: Annotated[HostName | None, Commented()] = Field(
-        default=None,
-        description="The host of a server outside Docker, instead of container; the tools of this machine are used.",
-        examples=["db.example.com"],
-    )
-    port: Annotated[Port | None, Commented()] = Field(
-        default=None, description="The server's port, with host; 5432 when it is not given.", examples=[5432]
-    )
-    user: RoleName = Field(
-        default="postgres", description="The role that reads everything: a superuser.", examples=["postgres"]
-    )
-    password_file: SecretFile | None = Field(
-        default=None,
-        description="A file that holds the role's password; a line break at its end does not count. Needed only where "
-        "the server asks for one: the official image asks nothing inside its own container.",
-        examples=["/run/secrets/shop-db-password"],
-    )
-    password_env: Annotated[SecretVariable | None, Commented()] = Field(
-        default=None,
-        description="The environment variable that holds the role's password, instead of password_file.",
-        examples=["SHOP_DB_PASSWORD"],
-    )
-    databases: Databases = Field(
-        default="all", description="Which databases are dumped: all of them, or a list.", examples=[["shop"], "all"]
-    )
-    compare: Literal["digest", "rows"] = Field(
-        default="digest",
-        description="What is recorded of each table, for a drill to compare: digest proves the contents of every row, "
-        "rows counts them, which is quicker on large tables.",
-        examples=["digest"],
-    )
-
-    @classmethod
-    def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
-        """One place to find the server, and one password at most."""
-        yield from exactly_one(given, "container", "host")
-        yield from at_most_one(given, "password_file", "password_env")
-        if "port" in given and "host" not in given:
-            yield wrong("a port without a host", wanted="port with host", found="port with container", hidden=True)
-
-    @property
-    def label(self) -> str:
-        """What its snapshots are called."""
-        return f"postgres:{self.name}"
-
-    def password(self, env: Mapping[str, str] = os.environ) -> Secret | None:
-        """The role's password, if one is named. Raises: ConfigError."""
-        purpose = f"the password of PostgreSQL {self.name}"
-        if self.password_env:
-            return read_secret_variable(self.password_env, purpose, env)
-        return read_secret_file(self.password_file, purpose, strip="\r\n") if self.password_file else None
 
 
 _Labelled = TypeVar("_Labelled", Volume, Directory, Postgres)
@@ -259,14 +111,18 @@ class Stack(Model):
         default=(), description="PostgreSQL servers."
     )
     schedule: Schedule | None = Field(
-        default=None, description="When the stack is backed up. Without it this is done by hand only."
+        default=None,
+        description="When the stack is backed up. Without it this is done by hand only.",
+        examples=[{"cron": "0 3 * * *"}],
     )
     retention: Retention | None = Field(
         default=None, description="Which restore points are kept. Without it all of them are."
     )
     drill: Schedule | None = Field(
         default=None,
-        description="When the newest restore point is restored in a sandbox, compared and destroyed: the proof.",
+        description="When the newest restore point is restored in a sandbox, compared and destroyed: the proof. "
+        "Without it this is done by hand only.",
+        examples=[{"cron": "0 6 * * sun"}],
     )
 
     @classmethod

@@ -1,0 +1,156 @@
+"""What the configuration says of the sources of a stack: volumes, directories, PostgreSQL servers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
+
+from holdfast.config.base import Model, at_most_one, exactly_one
+from holdfast.config.fields import (
+    ContainerName,
+    DatabaseName,
+    DirectoryPath,
+    Exclusion,
+    HostName,
+    Port,
+    RoleName,
+    SecretFile,
+    SecretVariable,
+    SourceName,
+    VolumeName,
+)
+from holdfast.config.secret import Secret, read_secret_file, read_secret_variable
+from holdfast.config.spelling import Commented, wrong
+
+
+class Volume(Model):
+    """A Docker volume."""
+
+    shorthand: ClassVar[str | None] = "name"
+
+    name: VolumeName = Field(
+        description="The volume's name, as `docker volume ls` shows it.", examples=["shop_uploads", "shop_cache"]
+    )
+    exclude: tuple[Exclusion, ...] = Field(
+        default=(),
+        description="What is left out: `*` within one name, `**` across directories. A pattern without a slash means a "
+        "name anywhere, one with a slash the whole path inside the volume.",
+        examples=[["cache/**", "*.tmp"]],
+    )
+    allow_empty: bool = Field(
+        default=False,
+        strict=True,
+        description="Accept that it is empty after a backup that found files. Otherwise this is taken for a mistake, "
+        "and nothing is stored.",
+    )
+
+    @property
+    def label(self) -> str:
+        """What its snapshots are called."""
+        return f"volume:{self.name}"
+
+
+class Directory(Model):
+    """A directory of the host."""
+
+    shorthand: ClassVar[str | None] = "path"
+
+    path: DirectoryPath = Field(description="The directory, absolute.", examples=["/srv/www", "/etc/shop"])
+    exclude: tuple[Exclusion, ...] = Field(
+        default=(),
+        description="What is left out, as for a volume.",
+        examples=[[".cache/**"]],
+    )
+    allow_empty: bool = Field(
+        default=False,
+        strict=True,
+        description="Accept that it is empty after a backup that found files, as for a volume.",
+    )
+
+    @property
+    def label(self) -> str:
+        """What its snapshots are called."""
+        return f"path:{self.path}"
+
+
+def _list_or_word(value: object) -> str:
+    return "word" if isinstance(value, str) else "list"
+
+
+def _unlike(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise wrong("the same name twice", wanted="each name once", found=", ".join(twice))
+    return names
+
+
+Databases = Annotated[
+    Annotated[Literal["all"], Tag("word")]
+    | Annotated[tuple[DatabaseName, ...], Field(min_length=1), AfterValidator(_unlike), Tag("list")],
+    Discriminator(_list_or_word),
+]
+
+
+class Postgres(Model):
+    """A PostgreSQL server, dumped with its roles and tablespaces by its own pg_dump."""
+
+    name: SourceName = Field(
+        description="What its snapshots are called. Keep it when the container gets another name.", examples=["shop-db"]
+    )
+    container: ContainerName | None = Field(
+        default=None, description="The container that it runs in.", examples=["shop-db-1"]
+    )
+    host: Annotated[HostName | None, Commented()] = Field(
+        default=None,
+        description="The host of a server outside Docker, instead of `container`; the tools of this machine are used.",
+        examples=["db.example.com"],
+    )
+    port: Annotated[Port | None, Commented()] = Field(
+        default=None, description="The server's port, with `host`; 5432 when it is not given.", examples=[5432]
+    )
+    user: RoleName = Field(
+        default="postgres", description="The role that reads everything: a superuser.", examples=["postgres"]
+    )
+    password_file: SecretFile | None = Field(
+        default=None,
+        description="A file that holds the role's password; a line break at its end does not count. Needed only where "
+        "the server asks for one: the official image asks nothing inside its own container.",
+        examples=["/run/secrets/shop-db-password"],
+    )
+    password_env: Annotated[SecretVariable | None, Commented()] = Field(
+        default=None,
+        description="The environment variable that holds the role's password, instead of `password_file`.",
+        examples=["SHOP_DB_PASSWORD"],
+    )
+    databases: Databases = Field(
+        default="all", description="Which databases are dumped: `all` of them, or a list.", examples=[["shop"], "all"]
+    )
+    compare: Literal["digest", "rows"] = Field(
+        default="digest",
+        description="What is recorded of each table, for a drill to compare: `digest` proves the contents of every "
+        "row, `rows` counts them, which is quicker on large tables.",
+    )
+
+    @classmethod
+    def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
+        """One place to find the server, and one password at most."""
+        yield from exactly_one(given, "container", "host")
+        yield from at_most_one(given, "password_file", "password_env")
+        if "port" in given and "host" not in given:
+            yield wrong("a port without a host", wanted="port with host", found="port with container", hidden=True)
+
+    @property
+    def label(self) -> str:
+        """What its snapshots are called."""
+        return f"postgres:{self.name}"
+
+    def password(self, env: Mapping[str, str] = os.environ) -> Secret | None:
+        """The role's password, if one is named. Raises: ConfigError."""
+        purpose = f"the password of PostgreSQL {self.name}"
+        if self.password_env:
+            return read_secret_variable(self.password_env, purpose, env)
+        return read_secret_file(self.password_file, purpose, strip="\r\n") if self.password_file else None
