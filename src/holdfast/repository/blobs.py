@@ -21,8 +21,8 @@ from holdfast.repository.index import Location
 from holdfast.repository.objects import Folder, corrupt, key_of
 from holdfast.store.base import Bytes
 
-DEFAULT_LEVEL = 3
-"""zstd's level: restic's default; 9 saves 1 % more and takes four times as long."""
+DEFAULT_LEVEL = 2
+"""zstd's level: as small as level 3 within a percent on mixed data, in two thirds of the time."""
 
 MAX_BLOB = 1 << 29
 """Plaintext bytes of one blob that are accepted: data blobs have 8 MiB at most, the tree of a huge directory more."""

@@ -66,18 +66,20 @@ class PackBuilder:
         self.kind = kind
         self.size = 0
         self.blobs: list[PackedBlob] = []
-        self._parts: list[bytes] = []
+        self._data = bytearray()
 
     def add(self, blob_id: BlobId, sealed: bytes, raw_length: int) -> None:
         """Append one blob; `raw_length` is 0 when `sealed` holds the plaintext as it was."""
         self.blobs.append(PackedBlob(blob_id, self.kind, self.size, len(sealed), raw_length))
-        self._parts.append(sealed)
+        self._data += sealed
         self.size += len(sealed)
 
-    def finish(self, key: MasterKey) -> bytes:
-        """The whole pack."""
+    def finish(self, key: MasterKey) -> bytearray:
+        """The whole pack; the builder is not used afterwards."""
         header = key.seal(b"".join(map(_header_entry, self.blobs)))
-        return b"".join((*self._parts, header, _LENGTH.pack(len(header))))
+        self._data += header
+        self._data += _LENGTH.pack(len(header))
+        return self._data
 
 
 def _header_entry(blob: PackedBlob) -> bytes:
