@@ -15,6 +15,7 @@ import glob
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 
@@ -38,8 +39,14 @@ def cached(title: str, key: str) -> str | None:
 
 
 def store(title: str, key: str, write: Callable[[str], None]) -> str:
-    """Make a file with `write(path)` and keep it; older ones of the same title are dropped. Returns its path."""
+    """Make a file with `write(path)` and keep it; older ones of the same title are dropped. Returns its path.
+
+    Call it inside `one_at_a_time(title)`: whatever lies half-made under this title was left by a kill, and goes.
+    """
     folder = cache_folder()
+    for name in os.listdir(folder):
+        if name.startswith(f".{title}."):
+            shutil.rmtree(os.path.join(folder, name))
     with tempfile.TemporaryDirectory(prefix=f".{title}.", dir=folder) as workshop:
         fresh = os.path.join(workshop, "new.tar")
         write(fresh)

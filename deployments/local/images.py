@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 REGISTRY_ANSWERS_WITHIN = 5.0  # seconds until its first word
 POSTGRES_ROOTFS = rootfs.Rootfs(
-    variant="minbase",
+    variant="essential",
     packages=("postgresql",),
     before="postgres-user.sh",
     after="postgres-rootfs.sh",

@@ -82,15 +82,13 @@ class Keeper:
         watched = [0, self.signals, *([] if self.owner is None else [self.owner])]
         while True:
             ready, _, _ = select.select(watched, [], [])
-            if self.signals in ready:
-                numbers = set(os.read(self.signals, 64))
-                self._reap()
-                for program in self.running:
-                    if program.pid in self.ended:
-                        return self._last_words(program)
-                if signal.SIGTERM in numbers:
-                    return {}
-            if self.owner in ready or (0 in ready and not os.read(0, 64)):
+            self._reap()
+            for program in self.running:
+                if program.pid in self.ended:
+                    return self._last_words(program)
+            asked_to_stop = self.signals in ready and signal.SIGTERM in os.read(self.signals, 64)
+            let_go = self.owner in ready or (0 in ready and not os.read(0, 64))
+            if asked_to_stop or let_go:
                 return {}
 
     def _last_words(self, program: Program) -> dict[str, Any]:

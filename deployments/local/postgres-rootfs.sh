@@ -11,9 +11,7 @@ install -d "$root/docker-entrypoint-initdb.d"
 install -m 0755 "$here/postgres-entrypoint.sh" "$root/usr/local/bin/docker-entrypoint.sh"
 sed -ri "s/^#?(listen_addresses)\s*=\s*\S+.*/\1 = '*'/" "$root"/usr/share/postgresql/*/postgresql.conf.sample
 
-# What a server and its client tools never read: documentation, translations, Perl, the just-in-time compiler.
+# What a server and its client tools never read, beyond what was not even unpacked.
 cd "$root"
-rm -rf usr/share/doc usr/share/man usr/share/info usr/share/locale usr/share/i18n usr/share/lintian usr/share/bug \
-    usr/share/perl usr/share/perl5 usr/lib/*/perl usr/lib/*/perl5 usr/lib/*/perl-base usr/bin/perl* \
-    usr/lib/postgresql/*/lib/bitcode usr/lib/postgresql/*/lib/llvmjit* usr/lib/llvm* usr/lib/*/libLLVM* usr/lib/*/libz3* \
-    var/lib/apt/lists var/cache/apt var/cache/debconf var/log/*
+rm -rf usr/share/lintian usr/share/bug usr/share/perl usr/share/perl5 usr/lib/*/perl usr/lib/*/perl5 \
+    usr/lib/*/perl-base usr/bin/perl* var/lib/apt/lists var/cache/apt var/cache/debconf var/log/*

@@ -16,6 +16,11 @@ from deployments.local.machine import CannotProvide, architecture, distribution,
 from deployments.local.packages import ensure_tool
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+UNREAD = (  # documentation, translations, the just-in-time compiler: a third of the bytes, and nobody reads them
+    *(f"/usr/share/{folder}/*" for folder in ("doc", "man", "info", "locale", "i18n")),
+    *("/usr/lib/*/libLLVM*", "/usr/lib/llvm*", "/usr/lib/*/libz3*"),
+    *("/usr/lib/postgresql/*/lib/bitcode/*", "/usr/lib/postgresql/*/lib/llvmjit*"),
+)
 DEBIAN_LIKE = ("debian", "ubuntu")  # what mmdebstrap knows keys and defaults of
 
 
@@ -24,7 +29,7 @@ class Rootfs:
     """A root filesystem to be: mmdebstrap's variant, the packages, and scripts of this folder that run on it.
 
     Attributes:
-        variant: "minbase" installs a small system, "extract" only unpacks the packages.
+        variant: "essential" installs the smallest system, "extract" only unpacks the packages.
         packages: what to put in.
         before: a script to run before the packages are installed, or None.
         after: the script that finishes and trims it.
@@ -66,7 +71,8 @@ def build(rootfs: Rootfs, target: str) -> None:
     with open(settings, "w", encoding="utf-8", opener=_private) as file:  # a proxy's address may hold a password
         file.write(_apt_settings())
     try:
-        _run([mmdebstrap, *_options(rootfs, settings), codename, target, *_sources(codename)])
+        command = [mmdebstrap, *_options(rootfs, settings), codename, target, *_sources(codename)]
+        _run(command, os.path.dirname(target))
     finally:
         os.unlink(settings)
 
@@ -79,7 +85,7 @@ def _options(rootfs: Rootfs, settings: str) -> list[str]:
         f"--aptopt={settings}",
         '--aptopt=APT::Install-Recommends "false"',
         "--dpkgopt=force-unsafe-io",
-        *(f"--dpkgopt=path-exclude=/usr/share/{unread}/*" for unread in ("doc", "man", "info", "locale")),
+        *(f"--dpkgopt=path-exclude={unread}" for unread in UNREAD),
         # Nothing runs after unpacking in the "extract" variant but this hook.
         f"--{'extract' if rootfs.variant == 'extract' else 'customize'}-hook={os.path.join(HERE, rootfs.after)}",
     ]
@@ -112,10 +118,11 @@ def _output(*command: str) -> str:
     return subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False).stdout
 
 
-def _run(command: list[str]) -> None:
+def _run(command: list[str], workshop: str) -> None:
+    """Run mmdebstrap; it works beside its result, so that what a kill leaves behind goes with it."""
     done = subprocess.run(
         command,
-        env={**os.environ, "PATH": full_path(), "LC_ALL": "C.UTF-8"},
+        env={**os.environ, "PATH": full_path(), "LC_ALL": "C.UTF-8", "TMPDIR": workshop},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
