@@ -133,7 +133,7 @@ def test_containers_reach_each_other_and_answer_this_machine(
         asked = ["sh", "-c", "for i in 1 2 3 4 5; do wget -qO- http://reach-web/ && exit; sleep 0.2; done; exit 1"]
         assert containers[2].exec_run(asked).output == b"hello\n"
         containers[1].reload()
-        [published] = containers[1].ports["80/tcp"] or []
+        published = (containers[1].ports["80/tcp"] or [])[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{published['HostPort']}/", timeout=5) as answer:
             assert answer.read() == b"hello\n"
     finally:
