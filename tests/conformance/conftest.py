@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from deployments.local.s3 import S3Endpoint
 from holdfast.store.base import Store
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
 from holdfast.store.s3 import S3Store
-
-KEY, SECRET = "holdfast-test-key", "holdfast-test-secret"
 
 OpenStore = Callable[..., Store]
 
@@ -29,8 +23,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK's whole chain, cut down to one pair of keys: nothing of this machine's own settings has a say."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "some-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "some-secret")
     monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -50,22 +44,12 @@ def moto() -> Iterator[str]:
     del os.environ["MOTO_S3_DEFAULT_MAX_KEYS"]
 
 
-@pytest.fixture(scope="session")
-def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """rclone's S3 server, which checks signatures; it dies with us, also when we are killed."""
-    folder = tmp_path_factory.mktemp("rclone")
-    port = _free_port()
-    program = Path(sys.executable).parent / "rclone"
-    argv = [str(program), "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}"]
-    argv += ["--vfs-cache-mode", "off", "--config", os.devnull, str(folder)]
-    if setpriv := shutil.which("setpriv"):
-        argv = [setpriv, "--pdeathsig", "KILL", *argv]
-    with subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
-        try:
-            _wait_for(port, server)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.kill()
+@pytest.fixture
+def rclone(rclone_s3: S3Endpoint, monkeypatch: pytest.MonkeyPatch) -> str:
+    """rclone's S3 server, which checks signatures; its keys are the ones that the SDK finds."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", rclone_s3.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", rclone_s3.secret_key)
+    return rclone_s3.endpoint
 
 
 @pytest.fixture(params=["memory", "directory", "moto", "rclone"])
@@ -107,22 +91,3 @@ def store(missing: Store) -> Store:
     """An empty store."""
     missing.create()
     return missing
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(port: int, server: subprocess.Popen[str]) -> None:
-    for _ in range(200):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        if server.poll() is not None:
-            break
-        time.sleep(0.05)
-    raise RuntimeError(
-        f"rclone did not start: {server.stderr.read() if server.poll() is not None and server.stderr else ''}"
-    )
