@@ -19,7 +19,17 @@ from typing import Any, TypeVar
 from holdfast.errors import DigestMismatch, ObjectExists, ObjectNotFound, StoreError, StoreMissing
 from holdfast.store.base import Bytes, ObjectInfo, check_key, check_range, folder
 from holdfast.store.retry import Retry
-from holdfast.store.s3_client import FAILURES, Refused, code_of, is_amazon, make_client, status_of, translate
+from holdfast.store.s3_client import (
+    FAILURES,
+    USUAL_CHAIN,
+    Credentials,
+    Refused,
+    code_of,
+    is_amazon,
+    make_client,
+    status_of,
+    translate,
+)
 from holdfast.store.s3_errors import missing_bucket, not_s3
 
 T = TypeVar("T")
@@ -45,6 +55,7 @@ class S3Store:
         endpoint: str | None = None,
         region: str | None = None,
         addressing: str = "auto",
+        credentials: Credentials = USUAL_CHAIN,
         connections: int = 16,
         connect_timeout: float = 10.0,
         read_timeout: float = 60.0,
@@ -58,6 +69,7 @@ class S3Store:
             endpoint=endpoint,
             region=region,
             addressing=addressing,
+            credentials=credentials,
             max_pool_connections=connections,
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,

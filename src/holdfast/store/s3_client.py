@@ -2,16 +2,18 @@
 
 Rules upheld here:
 - No exception of the SDK gets past `translate`, and no credential gets into an error.
-- It uses botocore alone, which is what boto3 stands on: the same credential chain and settings, in less time to start.
+- Credentials come from the SDK's usual chain, unless they are given; they are never part of an address.
 - The SDK's own retries are off (`store.retry` does it), and so are its checksum trailers, which several servers refuse.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
+import boto3
 import botocore.session
 from botocore import exceptions as sdk
 from botocore.config import Config
@@ -44,8 +46,29 @@ _BROKEN = (sdk.ConnectionError, sdk.HTTPClientError, sdk.IncompleteReadError, HT
 _CREDENTIALS_HINT = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or name a profile in AWS_PROFILE"
 
 
-def make_client(bucket: str, *, endpoint: str | None, region: str | None, addressing: str, **settings: Any) -> S3Client:
-    """A client for one bucket; `settings` go to the SDK's `Config` as they are. Raises: ConfigError."""
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What signs requests where the usual chain is not to be asked: a key pair, or a profile of ~/.aws/config."""
+
+    access_key: str | None = field(default=None, repr=False)
+    secret_key: str | None = field(default=None, repr=False)
+    session_token: str | None = field(default=None, repr=False)
+    profile: str | None = None
+
+
+USUAL_CHAIN = Credentials()
+
+
+def make_client(
+    bucket: str,
+    *,
+    endpoint: str | None,
+    region: str | None,
+    addressing: str,
+    credentials: Credentials = USUAL_CHAIN,
+    **settings: Any,
+) -> S3Client:
+    """A client for one bucket; `settings` go to the SDK's `Config` as they are. Raises: ConfigError, StoreDenied."""
     if endpoint is not None:
         _check_endpoint(endpoint)
     style: Any = {"addressing_style": _style(addressing, endpoint, bucket)}
@@ -59,10 +82,17 @@ def make_client(bucket: str, *, endpoint: str | None, region: str | None, addres
         user_agent_extra="holdfast",
     )
     try:
-        session = botocore.session.Session()
+        session = botocore.session.Session(profile=credentials.profile)
         session.register_component("data_loader", _descriptions())
-        region = region or session.get_config_variable("region") or "us-east-1"
-        client = session.create_client("s3", region_name=region, endpoint_url=endpoint, config=config)
+        client = boto3.Session(botocore_session=session).client(
+            "s3",
+            region_name=region or session.get_config_variable("region") or "us-east-1",
+            endpoint_url=endpoint,
+            config=config,
+            aws_access_key_id=credentials.access_key,
+            aws_secret_access_key=credentials.secret_key,
+            aws_session_token=credentials.session_token,
+        )
     except _NO_CREDENTIALS as error:
         raise _no_credentials(error) from error
     except (sdk.BotoCoreError, ValueError) as error:

@@ -52,6 +52,10 @@ def open_store(
     endpoint: str | None = None,
     region: str | None = None,
     addressing: Addressing = "auto",
+    access_key: str | None = None,
+    secret_key: str | None = None,
+    session_token: str | None = None,
+    profile: str | None = None,
     connections: int = 16,
     retry: Retry | None = None,
 ) -> Store:
@@ -63,6 +67,10 @@ def open_store(
             (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile), then it is Amazon. A host in the URL goes before it.
         region: the bucket's region; the SDK's usual places, then us-east-1, when it is not given.
         addressing: bucket in the path, or in the host's name; "auto" knows that Amazon wants the latter.
+        access_key: with `secret_key`, and `session_token` for temporary ones: credentials instead of the usual chain.
+        secret_key: see `access_key`.
+        session_token: see `access_key`.
+        profile: a profile of ~/.aws/config instead of the usual chain.
         connections: how many threads will use an S3 store at once.
         retry: how often and how patiently transient failures of S3 are tried again.
 
@@ -74,6 +82,7 @@ def open_store(
 
         return DirectoryStore(place.path)
     from holdfast.store.s3 import S3Store  # the SDK takes a quarter of a second: only where S3 is used
+    from holdfast.store.s3_client import Credentials
 
     return S3Store(
         place.bucket,
@@ -81,6 +90,7 @@ def open_store(
         endpoint=place.endpoint or endpoint,
         region=region or place.region,
         addressing=addressing,
+        credentials=Credentials(access_key, secret_key, session_token, profile),
         connections=connections,
         retry=retry or Retry(),
     )
