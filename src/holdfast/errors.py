@@ -228,6 +228,12 @@ class EngineUnavailable(HoldfastError):
     transient = True
 
 
+class EngineRefused(HoldfastError):
+    """The Docker Engine answered, and refused what was asked of it."""
+
+    exit_code = 38
+
+
 class DatabaseUnavailable(HoldfastError):
     """A PostgreSQL server does not answer, or refuses the connection."""
 

@@ -27,8 +27,11 @@ _WANTED = {
     "int_type": "a whole number",
     "bool_type": "true or false",
     "tuple_type": "a list",
-    "mapping_type": "keys and values",
+    "dict_type": "keys and values",
+    "too_short": "one or more",
 }
+MISSING, UNKNOWN_KEY, SECRET_KEY = "missing", "unknown key", "a secret in the configuration"
+EMPTY = "write what belongs there, or remove it"
 _YAML = ("yes", "no", "on", "off", "y", "n")
 
 
@@ -70,11 +73,7 @@ class Model(BaseModel):
     @classmethod
     def _misshapen(cls, data: Any) -> InitErrorDetails:
         wanted = f"text ({cls.shorthand}), or keys and values" if cls.shorthand else "keys and values"
-        hint = None
-        if data is None:
-            hint = "write its keys below it, or remove it"
-        elif cls.shorthand and isinstance(data, (bool, int, float)):
-            hint = "put it in quotes"
+        hint = _hint("string_type" if cls.shorthand else "model_type", data, hidden=False)
         return InitErrorDetails(type=wrong("not what belongs here", wanted=wanted, hint=hint), input=data)
 
     @classmethod
@@ -97,27 +96,23 @@ class Model(BaseModel):
         if kind == "extra_forbidden":
             return cls._unknown(name)
         if kind == "missing":
-            return wrong("missing", wanted=cls._example(name))
+            return wrong(MISSING, wanted=cls._example(name), hidden=True)
         spelled = list(spellings(cls.model_fields[name]))
         hidden = any(spelling.hidden for spelling in spelled)
-        wanted, hint = _WANTED.get(kind) or _bounds(context) or error["msg"], None
-        if kind == "string_type":
-            wanted = spelled[0].rule if spelled else wanted
-            hint = "put it in quotes" if isinstance(value, (bool, int, float)) else None
-        elif kind == "bool_type" and isinstance(value, str) and value.lower() in _YAML:
-            hint = "YAML 1.2 knows true and false only"
-        elif kind == "tuple_type" and isinstance(value, str) and not hidden:
-            hint = f"a list of one is written in brackets: [{json.dumps(value, ensure_ascii=False)}]"
+        wanted = _WANTED.get(kind) or _bounds(context) or error["msg"]
+        if kind == "string_type" and spelled:
+            wanted = spelled[0].rule
+        hint = _hint(kind, value, hidden=hidden)
         return wrong("not what belongs here", wanted=wanted, hint=hint, hidden=hidden)
 
     @classmethod
     def _unknown(cls, name: str) -> PydanticCustomError:
         choices = [f"{name}{end}" for end in ("_file", "_env") if f"{name}{end}" in cls.model_fields]
         if name in _SECRETS and choices:
-            return wrong("a secret in the configuration", wanted=" or ".join(choices), hidden=True, hint=_NO_SECRETS)
+            return wrong(SECRET_KEY, wanted=" or ".join(choices), hidden=True, hint=_NO_SECRETS)
         near = nearest(name, cls.model_fields)
         hint = f"did you mean {near}?" if near else None
-        return wrong("unknown key", wanted=None if near else ", ".join(cls.model_fields), hidden=True, hint=hint)
+        return wrong(UNKNOWN_KEY, wanted=None if near else ", ".join(cls.model_fields), hidden=True, hint=hint)
 
     @classmethod
     def _example(cls, name: str) -> str:
@@ -132,6 +127,19 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return near[0] if near else None
 
 
+def _hint(kind: str, value: object, *, hidden: bool) -> str | None:
+    """What to do about a value of the wrong type."""
+    if value is None:
+        return EMPTY
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        return "put it in quotes"
+    if kind == "bool_type" and isinstance(value, str) and value.lower() in _YAML:
+        return "YAML 1.2 knows true and false only"
+    if kind == "tuple_type" and isinstance(value, str) and not hidden:
+        return f"a list of one is written in brackets: [{json.dumps(value, ensure_ascii=False)}]"
+    return None
+
+
 def _bounds(context: Mapping[str, Any]) -> str | None:
     if "expected" in context:
         return str(context["expected"]).replace("'", "")
@@ -142,7 +150,7 @@ def _bounds(context: Mapping[str, Any]) -> str | None:
 def exactly_one(given: Mapping[str, Any], *names: str) -> Iterator[PydanticCustomError]:
     """A contradiction unless one of these keys is there, and no other of them."""
     if not any(name in given for name in names):
-        yield wrong("missing", wanted=f"one of {', '.join(names)}", hidden=True)
+        yield wrong(MISSING, wanted=f"one of {', '.join(names)}", hidden=True)
     yield from at_most_one(given, *names)
 
 

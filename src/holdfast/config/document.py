@@ -134,13 +134,13 @@ def _syntax(source: str, error: yaml.MarkedYAMLError) -> Problem:
     if "expected a single document" in (error.context or ""):
         return Problem(source, line, column, "", "a second document begins", "one document", hint="remove the ---")
     details = f"{words} {error.context}" if error.context else words
-    return Problem(source, line, column, "", f"not valid YAML: {details}", hint=_syntax_hint(words))
+    return Problem(source, line, column, "", f"not valid YAML: {details}", hint=_syntax_hint(details))
 
 
 def _syntax_hint(words: str) -> str | None:
     if "mapping values are not allowed" in words:
         return "text that holds a colon and a space is put in quotes; keys of one mapping start in one column"
-    if "cannot start any token" in words or "alias" in words:
+    if "cannot start any token" in words or "scanning an alias" in words:
         return "text that begins with *, &, %, @, ` or ! is put in quotes"
     return None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from holdfast.config.base import EMPTY, MISSING, SECRET_KEY, UNKNOWN_KEY
 from holdfast.config.document import Document, Path, dotted, parse
 from holdfast.config.models import Config
 from holdfast.config.problems import InvalidConfig, Problem
@@ -46,7 +48,8 @@ def load(path: str, *, check_secrets: bool = False, env: Mapping[str, str] = os.
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         found = getattr(error, "strerror", None) or "a name that no file can have"
-        hint = f"python -m holdfast.config sample > {path}" if isinstance(error, FileNotFoundError) else f"ls -l {path}"
+        missing = isinstance(error, FileNotFoundError)
+        hint = f"{'python -m holdfast.config sample >' if missing else 'ls -l'} {shlex.quote(path)}"
         raise ConfigError("cannot read the configuration", which=path, found=found, hint=hint) from error
     if len(data) > MAX_BYTES:
         raise ConfigError("cannot read the configuration", which=path, found=f"more than {MAX_BYTES >> 20} MiB")
@@ -71,6 +74,7 @@ def from_yaml(
             config = Config.model_validate(own)
         except ValidationError as error:
             problems.extend(_problem(document, details) for details in error.errors(include_url=False))
+        problems.extend(_empty(document, own, {problem.path for problem in problems}))
     else:
         found = "nothing" if document.data is None else "something else"
         hint = "python -m holdfast.config sample"
@@ -92,13 +96,23 @@ def _problem(document: Document, error: ErrorDetails) -> Problem:
     context = error.get("ctx", {})
     if error["type"] != KIND:
         context = {"what": error["msg"], "hidden": True}
-    path, at_key = _locate(document.data, error["loc"], missing=context["what"] == "missing")
+    path, at_key = _locate(document.data, error["loc"], missing=context["what"] == MISSING)
     hint, value = context.get("hint"), error["input"]
-    if context["what"] == "unknown key":
-        at_key, hint = True, _better_hint(str(path[-1]), hint)
-    shown = _describe(value) if not context["hidden"] or isinstance(value, (list, Mapping)) else None
-    found = context.get("found") or (None if context["what"] == "missing" else shown)
+    if context["what"] == UNKNOWN_KEY:
+        hint = _better_hint(str(path[-1]), hint)
+    at_key = at_key or context["what"] in (UNKNOWN_KEY, SECRET_KEY)
+    found = context.get("found") or (None if context["hidden"] else _describe(value))
     return document.problem(path, context["what"], wanted=context.get("wanted"), found=found, hint=hint, key=at_key)
+
+
+def _empty(document: Document, data: Any, known: set[str], path: Path = ()) -> Iterator[Problem]:
+    """Keys with nothing behind them: nobody can tell whether it was forgotten or is meant to be off."""
+    items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    for step, value in items:
+        at = (*path, step)
+        if value is None and dotted(at) not in known:
+            yield document.problem(at, "nothing stands here", hint=EMPTY, key=True)
+        yield from _empty(document, value, known, at)
 
 
 def _locate(data: Any, location: tuple[int | str, ...], *, missing: bool) -> tuple[Path, bool]:

@@ -8,6 +8,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -49,7 +50,7 @@ class InvalidConfig(ConfigError):
         super().__init__(
             f"the configuration has {count} problems" if count > 1 else "the configuration is not valid",
             which=source,
-            hint=f"python -m holdfast.config check {source}",
+            hint=f"python -m holdfast.config check {shlex.quote(source)}",
         )
         self.source = source
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import logging
 import os
+import shlex
 import stat
 from collections.abc import Mapping
 from typing import NoReturn, SupportsIndex
@@ -79,7 +80,7 @@ def read_secret_file(path: str, purpose: str, *, strip: str | None = None) -> Se
             data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         found = getattr(error, "strerror", None) or "a name that no file can have"
-        raise _unusable(path, purpose, found, hint=f"ls -l {path}") from error
+        raise _unusable(path, purpose, found, hint=f"ls -l {shlex.quote(path)}") from error
     if len(data) > MAX_BYTES:
         raise _unusable(path, purpose, f"more than {MAX_BYTES >> 10} KiB")
     return Secret(_decode(data, path, purpose, strip))
@@ -119,9 +120,9 @@ def _check_mode(path: str, purpose: str, status: os.stat_result) -> None:
         return
     if mode & stat.S_IWOTH:
         found = f"mode {stat.S_IMODE(mode):04o}: anybody may replace it"
-        raise _unusable(path, purpose, found, hint=f"chmod 600 {path}")
+        raise _unusable(path, purpose, found, hint=f"chmod 600 {shlex.quote(path)}")
     if mode & stat.S_IROTH and not os.path.abspath(path).startswith(_CONTAINER_SECRETS):
-        log.warning("%s can be read by every user of this machine: chmod 600 %s", purpose, path)
+        log.warning("%s can be read by every user of this machine: chmod 600 %s", purpose, shlex.quote(path))
 
 
 def _unusable(path: str, purpose: str, found: str, *, hint: str | None = None) -> ConfigError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import boto3
@@ -98,7 +98,7 @@ def make_client(
     except (sdk.BotoCoreError, ValueError) as error:
         raise _invalid_settings(str(error)) from None  # its text may hold an endpoint with credentials
     _check_endpoint(client.meta.endpoint_url)
-    return cast("S3Client", client)
+    return client
 
 
 @cache
