@@ -241,6 +241,12 @@ class DatabaseUnavailable(HoldfastError):
     transient = True
 
 
+class DatabaseDenied(HoldfastError):
+    """A PostgreSQL server refuses this user, password or database."""
+
+    exit_code = 39
+
+
 # --- restoring and proving --------------------------------------------------------------------------------------------
 
 

@@ -73,6 +73,13 @@ class ContainerRunner:
         finally:
             stream.close()
 
+    def converse(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> ExecStream:
+        """Start a program whose input stays open; what it writes is held back by the length of the mark (32 bytes).
+
+        Raises: SourceNotFound, SourceUnreadable (not running), EngineUnavailable, EngineRefused.
+        """
+        return self._start(argv, env, stdin=True)
+
     def _start(self, argv: Sequence[str], env: Mapping[str, str] | None, *, stdin: bool) -> ExecStream:
         container = find_running(self._engine, self._container)
         mark = secrets.token_hex(16)
@@ -125,6 +132,10 @@ class ExecStream:
         self._ended = True
         self._check()
         return b""
+
+    def send(self, data: bytes) -> None:
+        """Write to the program's input, in a conversation. Raises: OSError when it is gone."""
+        self.connection.send(data)
 
     def close(self) -> None:
         """Stop the program if it still works, and wait until it is gone. Raises: CommandFailed when it does not go."""

@@ -42,6 +42,14 @@ class ByteStream(Protocol):
         ...
 
 
+class Conversation(ByteStream, Protocol):
+    """A program whose input and output are open at the same time."""
+
+    def send(self, data: bytes) -> None:
+        """Write to its input. Raises: OSError when it is gone."""
+        ...
+
+
 class Content(Protocol):
     """What can be opened to read a regular file's bytes."""
 

@@ -27,13 +27,15 @@ class DatabaseFacts(msgspec.Struct, frozen=True, kw_only=True):
 class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster at the instant of one dump.
 
-    `version` is the server's `server_version_num` (150014); `image` the container's image as it can be started again.
+    `version` is the server's `server_version_num` (150014); `image` the container's image as it can be started again,
+    `user` the superuser that dumped it.
     """
 
     version: int
     databases: tuple[DatabaseFacts, ...]
     image: str | None = None
     roles: tuple[str, ...] = ()
+    user: str = "postgres"
 
 
 class TreeFacts(msgspec.Struct, frozen=True, kw_only=True):

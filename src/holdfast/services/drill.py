@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from holdfast.config.models import Config
@@ -25,6 +25,7 @@ from holdfast.services.compare import compare_directory
 from holdfast.services.proofs import store_proof
 from holdfast.services.restore import SnapshotData, open_snapshot, reading, restore_directory
 from holdfast.services.sandboxes import Sandboxes, sandboxes_of
+from holdfast.services.stacks import stack_of
 
 _KEPT_PROBLEMS = 100
 
@@ -124,3 +125,24 @@ def _source_proof(snapshot: Snapshot, compared: str, seconds: float, problems: S
         restore_seconds=seconds,
         problems=tuple(kept),
     )
+
+
+def drill(
+    config: Config, repository: Repository, stack: str, point: str = "latest", *, now: Callable[[], datetime]
+) -> Proof:
+    """Prove a restore point: every source of it, one after the other. The proof is stored, passed or not.
+
+    Raises: ConfigError, SnapshotNotFound; everything that goes wrong later is in the proof.
+    """
+    stack_of(config, stack)
+    chosen = choose_point(repository, stack, point)
+    started = now()
+    sources: list[SourceProof] = []
+    failure: HoldfastError | None = None
+    for snapshot in chosen.snapshots:
+        try:
+            sources.append(drill_source(config, repository, snapshot))
+        except HoldfastError as error:
+            failure = error
+            break
+    return conclude(repository, chosen, sources, started=started, finished=now(), error=failure)

@@ -8,7 +8,7 @@ Rules upheld here:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from difflib import get_close_matches
@@ -18,12 +18,13 @@ import msgspec
 
 from holdfast.config.access import RepositoryAccess, resolve_access
 from holdfast.config.models import Config
-from holdfast.config.stack import Directory, Postgres, Stack, Volume
+from holdfast.config.sources import Directory, Postgres, Volume
+from holdfast.config.stack import Stack
 from holdfast.errors import ConfigError, SourceNotFound
 from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, new_point_id
 from holdfast.repository.repository import Repository
-from holdfast.services.backup import OnProgress, SourceReport, capture
+from holdfast.services.backup import BackupReport, OnProgress, SourceReport, capture
 from holdfast.sources.tree import TreeSource
 
 if TYPE_CHECKING:
@@ -172,3 +173,22 @@ def capture_source(
             level=config.repository.level,
             on_progress=on_progress,
         )
+
+
+def back_up(
+    config: Config,
+    repository: Repository,
+    stack: str,
+    *,
+    now: Callable[[], datetime],
+    allow_empty: bool = False,
+    on_progress: OnProgress | None = None,
+) -> BackupReport:
+    """Plan a stack's backup and capture every source, one after the other. Raises: as the two."""
+    plan = plan_backup(config, stack, now=now())
+    sources = tuple(
+        capture_source(config, repository, plan, source, allow_empty=allow_empty, on_progress=on_progress)
+        for source in plan.sources
+    )
+    seconds = (now() - plan.started).total_seconds()
+    return BackupReport(stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=sources)

@@ -40,14 +40,15 @@ def _lines(stack: StackStatus) -> list[str]:
         lines.append(f"  newest whole    {stack.newest}, {text.age(stack.newest_time)}")
     else:
         lines.append("  newest whole    none")
-    lines.extend(_proof_lines(stack.proof) if stack.proof else ["  proof           none yet: holdfast drill"])
+    lines.extend(proof_lines(stack.proof) if stack.proof else ["  proof           none yet: holdfast drill"])
     if stack.proof and not stack.proof.passed:
         proven = f"{stack.last_proven}, on {text.moment(stack.last_proven_at)}" if stack.last_proven_at else "none ever"
         lines.append(f"  last proven     {proven}")
     return lines
 
 
-def _proof_lines(proof: Proof) -> list[str]:
+def proof_lines(proof: Proof) -> list[str]:
+    """What a proof says, for people."""
     verdict = "proven" if proof.passed else "FAILED"
     lines = [
         f"  proof           {verdict}: {proof.point}, {text.age(proof.finished)}",

@@ -1,0 +1,47 @@
+"""`holdfast drill`: restore in a sandbox, compare, destroy, keep the proof."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.commands.status import proof_lines
+from holdfast.cli.options import Access, repository_options
+from holdfast.errors import DrillFailed
+
+
+@click.command()
+@repository_options
+@click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack of the configuration.")
+@click.option("--point", default="latest", show_default=True, help="The restore point to prove.")
+def command(access: Access, stacks: tuple[str, ...], point: str) -> None:
+    """Prove restore points of the configuration's stacks. Production is not touched."""
+    from holdfast.cli.stack import chosen_stacks
+    from holdfast.services.access import open_repository_at
+    from holdfast.services.drill import drill
+    from holdfast.services.stacks import access_of
+
+    config = access.config()
+    if point != "latest" and len(stacks) != 1:
+        raise click.UsageError("--point goes with one --stack")
+    with open_repository_at(access_of(config)) as repository:
+        proofs = [
+            drill(config, repository, name, point, now=lambda: datetime.now(UTC))
+            for name in chosen_stacks(config, stacks)
+        ]
+    if access.json:
+        text.show_json(proofs)
+    for proof in () if access.json else proofs:
+        text.show(f"stack {proof.stack}")
+        for line in proof_lines(proof):
+            text.show(line)
+    failed = [proof for proof in proofs if not proof.passed]
+    if failed:
+        raise DrillFailed(
+            "the restore point is not proven",
+            which=f"{failed[0].point} of {failed[0].stack}",
+            found=failed[0].error or next(p for source in failed[0].sources for p in source.problems),
+            hint="holdfast status shows what was proven last",
+        )

@@ -1,0 +1,170 @@
+"""Sandboxes: volumes, networks and containers for one drill, labelled so that they can always be found and removed.
+
+Rules upheld here:
+- Everything carries the label of its own run. A removal looks at the object's label once more and refuses anything
+  without it: nothing that is not a sandbox's can be removed from here, whatever a name or a filter says.
+- The network is internal: what runs in a sandbox reaches nothing but the sandbox.
+- What a killed drill left carries its owner (host, process, start of the process): `reap` removes what has none alive.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from typing import Any
+
+from docker.errors import NotFound
+
+from holdfast.engine.client import Engine
+from holdfast.engine.volumes import Volume, create_volume
+from holdfast.errors import EngineRefused, HoldfastError
+
+log = logging.getLogger(__name__)
+
+LABEL = "holdfast.sandbox"
+OWNER = "holdfast.sandbox.owner"
+
+
+class Sandbox:
+    """The disposable things of one drill. Use it as a context manager: leaving it destroys everything in it."""
+
+    def __init__(self, engine: Engine, run: str | None = None) -> None:
+        self.run = run or secrets.token_hex(6)
+        self._engine = engine
+        self._labels = {LABEL: self.run, OWNER: present_owner()}
+        self._network: str | None = None
+
+    def __enter__(self) -> Sandbox:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.destroy()
+
+    @property
+    def name(self) -> str:
+        """What the sandbox is called, on the engine and in proofs."""
+        return f"holdfast-sandbox-{self.run}"
+
+    def volume(self, title: str) -> Volume:
+        """An empty scratch volume. Raises: EngineRefused, EngineUnavailable."""
+        return create_volume(self._engine, f"{self.name}-{title}-{secrets.token_hex(3)}", self._labels)
+
+    def container(
+        self, title: str, image: str, *, environment: Mapping[str, str] | None = None, command: list[str] | None = None
+    ) -> str:
+        """Start a container on the sandbox's own network; its name.
+
+        Raises: SourceNotFound when the image is not there, EngineRefused, EngineUnavailable.
+        """
+        api = self._engine.api
+        name = f"{self.name}-{title}-{secrets.token_hex(3)}"
+        network = self._own_network()
+        with self._engine.asking("cannot start a container in the sandbox", f"{name} of image {image}"):
+            created = api.create_container(
+                image,
+                command=command,
+                name=name,
+                environment=dict(environment or {}),
+                labels=self._labels,
+                host_config=api.create_host_config(network_mode=network),
+            )
+            api.start(created["Id"])
+        return name
+
+    def destroy(self) -> None:
+        """Remove everything of this run. Raises: EngineRefused, EngineUnavailable."""
+        _remove(self._engine, {"label": f"{LABEL}={self.run}"}, self._labels)
+
+    def _own_network(self) -> str:
+        if self._network is None:
+            with self._engine.asking("cannot make the sandbox's network", self.name):
+                self._engine.api.create_network(self.name, driver="bridge", internal=True, labels=self._labels)
+            self._network = self.name
+        return self._network
+
+
+def reap(engine: Engine) -> list[str]:
+    """Remove what drills left that were killed on this host; the names of their sandboxes.
+
+    Raises: EngineUnavailable. What cannot be removed now is told in the log, and tried again by the next.
+    """
+    with engine.asking("cannot list sandboxes"):
+        things = [
+            *engine.api.containers(all=True, filters={"label": LABEL}),
+            *(engine.api.volumes(filters={"label": LABEL})["Volumes"] or ()),
+            *engine.api.networks(filters={"label": LABEL}),
+        ]
+    left = {}
+    for thing in things:
+        labels = thing.get("Labels") or {}
+        if LABEL in labels and owner_is_gone(labels.get(OWNER, "")):
+            left[labels[LABEL]] = {LABEL: labels[LABEL], OWNER: labels.get(OWNER, "")}
+    for run, labels in left.items():
+        log.warning("removing the sandbox %s: the drill that made it was killed", run)
+        try:
+            _remove(engine, {"label": f"{LABEL}={run}"}, labels)
+        except EngineRefused as error:
+            log.warning("the sandbox %s cannot be removed: %s", run, error)
+    return sorted(left)
+
+
+def present_owner() -> str:
+    """This process: `host/pid/start`, so that a reused number is not taken for us."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_start_of(os.getpid())}"
+
+
+def owner_is_gone(owner: str) -> bool:
+    """Whether the process is surely gone: it was on this host, and is no more."""
+    host, _, process = owner.rpartition("/")[0].rpartition("/")
+    start = owner.rpartition("/")[2]
+    if host != socket.gethostname() or not process.isdigit():
+        return False
+    return _start_of(int(process)) != start
+
+
+def _start_of(pid: int) -> str:
+    """The process's start in clock ticks since boot (proc(5), field 22); "" when there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        return ""
+
+
+def _remove(engine: Engine, filters: dict[str, str], labels: Mapping[str, str]) -> None:
+    problems: list[HoldfastError] = []
+    with engine.asking("cannot list a sandbox", labels[LABEL]):
+        containers = engine.api.containers(all=True, filters=filters)
+        volumes = engine.api.volumes(filters=filters)["Volumes"] or []
+        networks = engine.api.networks(filters=filters)
+    steps: list[tuple[str, Any]] = [
+        *((thing["Id"], lambda t: engine.api.remove_container(t["Id"], force=True, v=True)) for thing in containers),
+        *((thing["Name"], lambda t: engine.api.remove_volume(t["Name"])) for thing in volumes),
+        *((thing["Id"], lambda t: engine.api.remove_network(t["Id"])) for thing in networks),
+    ]
+    for thing, (name, remove) in zip([*containers, *volumes, *networks], steps, strict=True):
+        refuse_stranger(name, thing.get("Labels") or {}, labels[LABEL])
+        try:
+            with engine.asking("cannot remove a part of a sandbox", name):
+                try:
+                    remove(thing)
+                except NotFound:
+                    continue  # somebody was quicker
+        except HoldfastError as error:
+            problems.append(error)
+    if problems:
+        raise problems[0]
+
+
+def refuse_stranger(name: str, labels: Mapping[str, str], run: str) -> None:
+    """Raise unless something is part of this very sandbox. Raises: EngineRefused."""
+    if labels.get(LABEL) != run:
+        raise EngineRefused(
+            "refusing to remove what is no part of the sandbox",
+            which=name,
+            wanted=f"label {LABEL}={run}",
+            found=labels.get(LABEL) or "no such label",
+        )
