@@ -57,10 +57,11 @@ def descendants(roots: Iterable[int]) -> list[int]:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process exists and is more than a zombie."""
+    """Whether a process exists and is more than a zombie: a thread of it may live on when its first one has ended."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0] not in {b"Z", b"X"}
+            ended = file.read().rpartition(b")")[2].split()[0] in {b"Z", b"X"}
+        return not ended or len(os.listdir(f"/proc/{pid}/task")) > 1
     except OSError:
         return False
 

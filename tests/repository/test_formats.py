@@ -128,7 +128,7 @@ def _pack(blobs: list[bytes]) -> tuple[bytes, list[tuple[BlobId, bytes]]]:
     for blob in blobs:
         packed = compressor.compress(blob)
         builder.add(blob_id(blob), KEY.seal(blob if packed is None else packed), 0 if packed is None else len(blob))
-    return builder.finish(KEY), [(blob_id(blob), blob) for blob in blobs]
+    return bytes(builder.finish(KEY)), [(blob_id(blob), blob) for blob in blobs]
 
 
 @given(st.lists(st.binary(max_size=300) | st.integers(1, 50).map(lambda n: b"again " * n), max_size=20))

@@ -131,7 +131,7 @@ def test_the_reference_has_every_key() -> None:
     for anchor in re.findall(r"\]\(#([^)]+)\)", page):
         headings = re.findall(r"(?m)^### (.*)$", page)
         assert any(re.sub(r"[^\w-]", "", heading.lower().replace(" ", "-")) == anchor for heading in headings), anchor
-    rows = [line for line in page.splitlines() if line.startswith("| [") or line.startswith("| `")]
+    rows = [line for line in page.splitlines() if line.startswith(("| [", "| `"))]
     assert {len(re.findall(r"(?<!\\)\|", row)) for row in rows} <= {4, 6}
 
 

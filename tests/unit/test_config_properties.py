@@ -33,7 +33,11 @@ EXCLUDES = st.lists(st.sampled_from(["*.tmp", "cache/**", "no", "~", "- a", "#x"
 
 def _sources(key: str, names: st.SearchStrategy[str]) -> st.SearchStrategy[list[Any]]:
     full = st.fixed_dictionaries({key: names}, optional={"exclude": EXCLUDES, "allow_empty": st.booleans()})
-    return st.lists(names | full, max_size=3, unique_by=lambda item: item if isinstance(item, str) else item[key])
+
+    def name_of(item: Any) -> str:
+        return str(item if isinstance(item, str) else item[key])
+
+    return st.lists(names | full, max_size=3, unique_by=name_of)
 
 
 POSTGRES = st.lists(
@@ -47,7 +51,7 @@ POSTGRES = st.lists(
         },
     ),
     max_size=2,
-    unique_by=lambda item: item["name"],
+    unique_by=lambda item: str(item["name"]),
 )
 RETENTIONS = st.fixed_dictionaries(
     {"keep_last": st.integers(1, 100)},
@@ -92,12 +96,13 @@ def _keys() -> list[tuple[int, str, Section]]:
         if not match:
             continue
         indent, key = len(match[1] + (match[2] or "")), match[3]
-        while around[-1][0] > indent:
-            around.pop()
+        level = next((level for level, (column, _) in enumerate(around) if column == indent), None)
+        if level is None:
+            continue  # a stack's name: anything can be one
+        del around[level + 1 :]
         section = around[-1][1]
         option = next((option for option in section.options if option.key == key), None)
-        if option is None or around[-1][0] != indent:
-            continue  # a stack's name: anything can be one
+        assert option is not None, line
         found.append((number, key, section))
         if option.section:
             around.append((indent + (4 if option.holding is not Holding.ONE else 2), option.section))

@@ -26,6 +26,7 @@ from holdfast.config.problems import InvalidConfig, Problem
 from holdfast.config.secret import read_secret_file, read_secret_variable
 from holdfast.config.shapes import home_of
 from holdfast.config.spelling import KIND
+from holdfast.config.stack import UTC
 from holdfast.errors import ConfigError
 
 MAX_BYTES = 1 << 20
@@ -89,7 +90,17 @@ def from_yaml(
 def dump(config: Config) -> str:
     """The configuration as YAML, every value that is not its default written out; `from_yaml` gives it back."""
     values = config.model_dump(mode="json", exclude_none=True, exclude_defaults=True)
+    for schedule in _schedules(values) if config.timezone != UTC else ():
+        schedule.setdefault("timezone", UTC)  # left out, the file's own zone would hold
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True))
+
+
+def _schedules(values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    stacks = values.get("stacks", {}).values()
+    holders = [(values, "verify")]
+    holders += [(stack, name) for stack in stacks for name in ("schedule", "drill")]
+    holders += [(stack.get("retention", {}), "schedule") for stack in stacks]
+    return [holder[name] for holder, name in holders if name in holder]
 
 
 def _problem(document: Document, error: ErrorDetails) -> Problem:

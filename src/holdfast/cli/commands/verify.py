@@ -12,7 +12,7 @@ from holdfast.services.verify import VerifyReport, verify
 _SHOWN = 50
 
 
-class _Share(click.ParamType):
+class _Share(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on
     name = "PERCENT"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:

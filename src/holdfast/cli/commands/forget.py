@@ -1,0 +1,96 @@
+"""`holdfast forget`: drop restore points by policy; shows the reasons."""
+
+from __future__ import annotations
+
+from datetime import UTC, tzinfo
+from zoneinfo import ZoneInfo
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.commands.prune import show_report as show_prune
+from holdfast.cli.options import Access, repository_options
+from holdfast.errors import ConfigError
+from holdfast.policy.retention import Rules
+from holdfast.services.retention import RetentionPlan, forget, parse_duration, plan_retention
+
+_COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
+
+
+def _rule_options(function: click.decorators.FC) -> click.decorators.FC:
+    function = click.option("--keep-within", metavar="DURATION", help="Everything younger than 1y6m2d12h.")(function)
+    for name in reversed(_COUNTS):
+        option = click.option(f"--keep-{name}", type=click.IntRange(min=1), metavar="N", help=f"This many {name} ones.")
+        function = option(function)
+    return function
+
+
+@click.command()
+@repository_options
+@click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack.")
+@_rule_options
+@click.option("--dry-run", is_flag=True, help="Only show what would go, and why.")
+@click.option("--prune", "and_prune", is_flag=True, help="Then delete the data that is not used any more.")
+def command(
+    access: Access,
+    stacks: tuple[str, ...],
+    keep_within: str | None,
+    dry_run: bool,
+    and_prune: bool,
+    **counts: int | None,
+) -> None:
+    """Forget restore points that no rule keeps: by the rules of the configuration, or those given with one --stack.
+
+    The newest whole one, the last proven one and what is newer than them always stay. The data stays until a prune.
+    """
+    try:
+        within = parse_duration(keep_within) if keep_within else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--keep-within") from error
+    given = Rules(keep_within=within, **counts)
+    todo, zone = _rules(access, stacks, given)
+    with access.open() as repository:
+        plans = [plan_retention(repository, stack, rules, zone=zone) for stack, rules in todo]
+        for plan in () if access.json else plans:
+            _show(plan, dry_run=dry_run)
+        reports = [] if dry_run else [forget(repository, plan, zone=zone) for plan in plans]
+        pruned = None
+        if and_prune:
+            from holdfast.services.prune import prune
+
+            pruned = prune(repository, dry_run=dry_run)
+    if access.json:
+        text.show_json({"plans": plans, "forgotten": reports, "prune": pruned})
+    elif pruned is not None:
+        show_prune(pruned)
+
+
+def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> tuple[list[tuple[str, Rules]], tzinfo]:
+    if not given.empty:
+        if len(stacks) != 1:
+            raise click.UsageError("rules on the command line go with one --stack NAME")
+        return [(stacks[0], given)], UTC
+    from holdfast.cli.stack import chosen_stacks
+    from holdfast.services.retention import rules_of
+
+    config = access.config()
+    found = [(name, rules_of(config.stacks[name])) for name in chosen_stacks(config, stacks)]
+    todo = [(name, rules) for name, rules in found if rules is not None]
+    if not todo:
+        raise ConfigError(
+            "no stack has a retention",
+            wanted="rules below stacks.NAME.retention, or --stack NAME --keep-last N",
+            hint="without rules everything stays",
+        )
+    return todo, ZoneInfo(config.timezone)
+
+
+def _show(plan: RetentionPlan, *, dry_run: bool) -> None:
+    verb = "would be forgotten" if dry_run else "forgotten"
+    text.show(f"stack {plan.stack}: {len(plan.keep)} kept, {len(plan.remove)} {verb}")
+    rows = [
+        ("keep" if decision.keep else "forget", decision.point, text.moment(decision.time), "; ".join(decision.reasons))
+        for decision in plan.decisions
+    ]
+    if rows:
+        text.show(text.table(("", "RESTORE POINT", "TIME", "WHY"), rows))

@@ -1,0 +1,149 @@
+"""Retention: which restore points of one stack stay, which go, and why. Pure: no clock, no store.
+
+Rules upheld here:
+- The rules are those of restic's `forget`: points are looked at newest first, the last of each bucket (hour, day, week,
+  month, year) is kept until the rule's count is used up; what is younger than `within`, counted back from the newest
+  point, stays. When a count is not used up, the oldest point stays, too.
+- Above every rule: the newest whole point, the last proven one, and points that are not whole but newer than every
+  whole one stay. An incomplete point never uses up a count. A stack is never emptied.
+- No rule at all keeps everything.
+
+Source: restic, `doc/060_forget.rst`, "Removing snapshots according to a policy".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta, tzinfo
+
+import msgspec
+
+from holdfast.model.ids import PointId
+from holdfast.model.snapshot import RestorePoint
+
+
+class Duration(msgspec.Struct, frozen=True):
+    """A length of time as restic writes it: `1y6m2d12h`."""
+
+    years: int = 0
+    months: int = 0
+    days: int = 0
+    hours: int = 0
+
+    def before(self, moment: datetime) -> datetime:
+        """The moment this long before another: years and months by the calendar, an overflowing day runs on."""
+        months = moment.year * 12 + moment.month - 1 - self.years * 12 - self.months
+        if months < 12:
+            return datetime.min.replace(tzinfo=moment.tzinfo)
+        first = moment.replace(year=months // 12, month=months % 12 + 1, day=1)
+        try:
+            return first + timedelta(days=moment.day - 1) - timedelta(days=self.days, hours=self.hours)
+        except OverflowError:
+            return datetime.min.replace(tzinfo=moment.tzinfo)
+
+
+class Rules(msgspec.Struct, frozen=True, kw_only=True):
+    """What keeps a restore point; None is a rule that is not there."""
+
+    keep_last: int | None = None
+    keep_hourly: int | None = None
+    keep_daily: int | None = None
+    keep_weekly: int | None = None
+    keep_monthly: int | None = None
+    keep_yearly: int | None = None
+    keep_within: Duration | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is no rule."""
+        return self == Rules()
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """One restore point: kept or not, with the reasons in words."""
+
+    point: PointId
+    time: datetime
+    keep: bool
+    reasons: tuple[str, ...]
+
+
+def decide(
+    points: Sequence[RestorePoint], rules: Rules, *, proven: PointId | None = None, zone: tzinfo = UTC
+) -> list[Decision]:
+    """A decision for each restore point of one stack, newest first.
+
+    Args:
+        points: all of the stack's points, in any order.
+        rules: what keeps them.
+        proven: the last one that a drill proved.
+        zone: where days and weeks begin.
+    """
+    ordered = sorted(points, key=lambda point: (point.time, point.id), reverse=True)
+    whole = [point for point in ordered if point.complete]
+    reasons: dict[PointId, list[str]] = {point.id: [] for point in ordered}
+    if rules.empty:
+        for point in ordered:
+            reasons[point.id].append("no rule is set: everything stays")
+    for name, count, bucket in _buckets(rules, zone):
+        _apply(whole, name, count, bucket, reasons)
+    _apply_within(whole, rules.keep_within, reasons)
+    if whole:
+        reasons[whole[0].id].append("the newest whole one")
+    if proven is not None and proven in reasons:
+        reasons[proven].append("the last proven one")
+    for point in ordered:
+        if not point.complete and (not whole or (point.time, point.id) > (whole[0].time, whole[0].id)):
+            reasons[point.id].append("incomplete, and no whole one is newer")
+    return [_decision(point, reasons[point.id]) for point in ordered]
+
+
+def _decision(point: RestorePoint, reasons: Sequence[str]) -> Decision:
+    why = tuple(reasons) or (("no rule keeps it",) if point.complete else ("incomplete, and a whole one is newer",))
+    return Decision(point=point.id, time=point.time, keep=bool(reasons), reasons=why)
+
+
+_Bucket = Callable[[datetime], object]
+
+
+def _buckets(rules: Rules, zone: tzinfo) -> list[tuple[str, int, _Bucket | None]]:
+    def local(moment: datetime) -> datetime:
+        return moment.astimezone(zone)
+
+    found: list[tuple[str, int | None, _Bucket | None]] = [
+        ("last", rules.keep_last, None),
+        ("hourly", rules.keep_hourly, lambda moment: (*local(moment).timetuple()[:4], local(moment).utcoffset())),
+        ("daily", rules.keep_daily, lambda moment: local(moment).date()),
+        ("weekly", rules.keep_weekly, lambda moment: local(moment).isocalendar()[:2]),
+        ("monthly", rules.keep_monthly, lambda moment: local(moment).timetuple()[:2]),
+        ("yearly", rules.keep_yearly, lambda moment: local(moment).year),
+    ]
+    return [(name, count, bucket) for name, count, bucket in found if count]
+
+
+def _apply(
+    whole: Sequence[RestorePoint], name: str, count: int, bucket: _Bucket | None, reasons: dict[PointId, list[str]]
+) -> None:
+    kept = 0
+    last: object = None
+    for position, point in enumerate(whole):
+        value: object = position if bucket is None else bucket(point.time)
+        oldest = position == len(whole) - 1
+        if kept >= count:
+            return
+        if position == 0 or value != last or oldest:
+            kept += 1
+            word = (
+                f"{name} {kept} of {count}" if value != last or position == 0 else f"oldest, {name} {kept} of {count}"
+            )
+            reasons[point.id].append(word)
+        last = value
+
+
+def _apply_within(whole: Sequence[RestorePoint], within: Duration | None, reasons: dict[PointId, list[str]]) -> None:
+    if within is None or not whole:
+        return
+    limit = within.before(whole[0].time)
+    for point in whole:
+        if point.time > limit:
+            reasons[point.id].append("within the time kept")

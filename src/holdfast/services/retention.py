@@ -1,0 +1,111 @@
+"""Retention at work: plan what is forgotten, with reasons, then forget it. Data goes later, with prune.
+
+Rules upheld here:
+- The plan is made anew under the exclusive lock, and nothing is forgotten that the new plan keeps.
+- Nothing is forgotten while a snapshot cannot be read: it might be the newest, or the only whole one.
+- Only restore points of the named stack are looked at; what restic made itself is never touched.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, tzinfo
+
+import msgspec
+
+from holdfast.config.stack import Stack
+from holdfast.errors import CorruptObject
+from holdfast.model.ids import PointId, SnapshotId
+from holdfast.model.snapshot import RestorePoint, restore_points
+from holdfast.policy.retention import Decision, Duration, Rules, decide
+from holdfast.repository.repository import Repository
+from holdfast.repository.snapshot import delete_snapshot
+from holdfast.services.proofs import proofs
+
+
+class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays and what goes of one stack, newest first, each with its reasons."""
+
+    stack: str
+    rules: Rules
+    zone: str
+    decisions: tuple[Decision, ...]
+
+    @property
+    def keep(self) -> tuple[Decision, ...]:
+        """What stays."""
+        return tuple(decision for decision in self.decisions if decision.keep)
+
+    @property
+    def remove(self) -> tuple[Decision, ...]:
+        """What goes."""
+        return tuple(decision for decision in self.decisions if not decision.keep)
+
+
+class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was forgotten."""
+
+    stack: str
+    points: tuple[PointId, ...]
+    snapshots: tuple[SnapshotId, ...]
+
+
+def rules_of(stack: Stack) -> Rules | None:
+    """The rules that the configuration sets for a stack; None when it sets none."""
+    retention = stack.retention
+    if retention is None:
+        return None
+    return Rules(
+        keep_last=retention.keep_last,
+        keep_hourly=retention.keep_hourly,
+        keep_daily=retention.keep_daily,
+        keep_weekly=retention.keep_weekly,
+        keep_monthly=retention.keep_monthly,
+        keep_yearly=retention.keep_yearly,
+        keep_within=parse_duration(retention.keep_within) if retention.keep_within else None,
+    )
+
+
+def parse_duration(text: str) -> Duration:
+    """`1y6m2d12h` as a value. Raises: ValueError."""
+    found = re.fullmatch(r"(?=\d)(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)d)?(?:(\d+)h)?", text)
+    if found is None:
+        raise ValueError(f"not a duration: {text!r}, such as 1y6m2d12h")
+    return Duration(*(int(part or 0) for part in found.groups()))
+
+
+def plan_retention(repository: Repository, stack: str, rules: Rules, *, zone: tzinfo = UTC) -> RetentionPlan:
+    """What the rules keep of a stack's restore points. Raises: CorruptObject when a snapshot cannot be read."""
+    proven = [proof.point for proof in proofs(repository) if proof.stack == stack and proof.passed]
+    points = _points(repository, stack)
+    decisions = decide(points, rules, proven=proven[-1] if proven else None, zone=zone)
+    return RetentionPlan(stack=stack, rules=rules, zone=str(zone), decisions=tuple(decisions))
+
+
+def forget(repository: Repository, plan: RetentionPlan, *, zone: tzinfo = UTC) -> ForgetReport:
+    """Carry out a plan. Raises: RepositoryLocked, CorruptObject, the store's errors."""
+    planned = {decision.point for decision in plan.remove}
+    if not planned:
+        return ForgetReport(stack=plan.stack, points=(), snapshots=())
+    with repository.lock(exclusive=True) as lock:
+        still = {decision.point for decision in plan_retention(repository, plan.stack, plan.rules, zone=zone).remove}
+        doomed = [point for point in _points(repository, plan.stack) if point.id in planned & still]
+        forgotten = []
+        for point in doomed:
+            for snapshot in point.snapshots:
+                lock.ensure_held()
+                delete_snapshot(repository.store, snapshot.id)
+                forgotten.append(snapshot.id)
+    return ForgetReport(stack=plan.stack, points=tuple(point.id for point in doomed), snapshots=tuple(forgotten))
+
+
+def _points(repository: Repository, stack: str) -> list[RestorePoint]:
+    listed = repository.snapshots()
+    if listed.damaged:
+        raise CorruptObject(
+            "nothing is forgotten while a snapshot cannot be read",
+            which=listed.damaged[0].which,
+            found=f"{len(listed.damaged)} damaged snapshots",
+            hint="holdfast verify; remove a snapshot that is lost with `restic forget ID`",
+        )
+    return [point for point in restore_points(listed.snapshots) if stack and point.stack == stack]
