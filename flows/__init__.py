@@ -1,1 +1,1 @@
-"""Prefect flows: the steps of each job, in order, over thin tasks."""
+"""Prefect flows: the main jobs, one file each, imported by module (`flows.backup:backup`)."""

@@ -1,1 +1,1 @@
-"""Prefect tasks: one service call each; small values in and out, no logic."""
+"""Prefect tasks: one step each, small values in and out, retries for what is transient. The logic is in `services`."""

@@ -92,10 +92,15 @@ def test_no_rule_keeps_everything(points: list[RestorePoint]) -> None:
 
 
 def test_incomplete_points_use_up_no_count() -> None:
-    points = [point(0), point(10), point(20, whole=False), point(30, whole=False)]
-    decisions = {decision.point: decision for decision in decide(points, Rules(keep_last=1))}
-    assert kept(list(decisions.values())) == {points[1].id, points[2].id, points[3].id}
+    points = [point(0), point(10), point(20, whole=False), point(30, whole=False), point(40)]
+    decisions = {decision.point: decision for decision in decide(points, Rules(keep_last=2))}
+    assert kept(list(decisions.values())) == {points[1].id, points[4].id}
     assert decisions[points[0].id].reasons == ("no rule keeps it",)
+
+
+def test_nothing_is_forgotten_after_a_failed_run() -> None:
+    points = [point(0), point(10), point(20, whole=False)]
+    assert kept(decide(points, Rules(keep_last=1))) == {made.id for made in points}
 
 
 def test_an_old_incomplete_point_goes() -> None:

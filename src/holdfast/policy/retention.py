@@ -4,8 +4,9 @@ Rules upheld here:
 - The rules are those of restic's `forget`: points are looked at newest first, the last of each bucket (hour, day, week,
   month, year) is kept until the rule's count is used up; what is younger than `within`, counted back from the newest
   point, stays. When a count is not used up, the oldest point stays, too.
-- Above every rule: the newest whole point, the last proven one, and points that are not whole but newer than every
-  whole one stay. An incomplete point never uses up a count. A stack is never emptied.
+- Above every rule: the newest whole point and the last proven one stay. An incomplete point never uses up a count. A
+  stack is never emptied.
+- Nothing is forgotten after a failed run: while the newest point is incomplete, everything stays.
 - No rule at all keeps everything.
 
 Source: restic, `doc/060_forget.rst`, "Removing snapshots according to a policy".
@@ -92,9 +93,10 @@ def decide(
         reasons[whole[0].id].append("the newest whole one")
     if proven is not None and proven in reasons:
         reasons[proven].append("the last proven one")
-    for point in ordered:
-        if not point.complete and (not whole or (point.time, point.id) > (whole[0].time, whole[0].id)):
-            reasons[point.id].append("incomplete, and no whole one is newer")
+    if ordered and not ordered[0].complete:
+        for point in ordered:
+            if not reasons[point.id]:
+                reasons[point.id].append("the last run was not finished: nothing is forgotten until one is")
     return [_decision(point, reasons[point.id]) for point in ordered]
 
 
@@ -133,10 +135,8 @@ def _apply(
             return
         if position == 0 or value != last or oldest:
             kept += 1
-            word = (
-                f"{name} {kept} of {count}" if value != last or position == 0 else f"oldest, {name} {kept} of {count}"
-            )
-            reasons[point.id].append(word)
+            first = position == 0 or value != last
+            reasons[point.id].append(f"{'' if first else 'oldest, '}{name} {kept} of {count}")
         last = value
 
 

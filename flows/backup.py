@@ -1,0 +1,37 @@
+"""The flow that backs a stack up."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import flow
+
+from holdfast.services.backup import BackupReport
+from tasks.artifacts import Progress
+from tasks.backup import capture, plan_sources, report_backup
+
+
+@flow(name="backup", flow_run_name="back up {stack}", log_prints=False, persist_result=False)
+def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupReport:
+    """Capture every source of a stack into one restore point.
+
+    Args:
+        stack: The stack, by its name in the configuration.
+        config: The configuration file on the worker; empty for the one that HOLDFAST_CONFIG names.
+        allow_empty: Accept a source that is empty and was not last time.
+    """
+    plan = plan_sources(config, stack)
+    progress = Progress("backup", stack, f"Backing up {stack}: {', '.join(plan.sources)}")
+    reports = []
+    for number, source in enumerate(plan.sources, 1):
+        reports.append(capture(config, plan, source, allow_empty))
+        progress.update(number / len(plan.sources))
+    report = BackupReport(
+        stack=stack,
+        point=plan.point,
+        started=plan.started,
+        seconds=(datetime.now(UTC) - plan.started).total_seconds(),
+        sources=tuple(reports),
+    )
+    report_backup(report)
+    return report

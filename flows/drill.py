@@ -1,0 +1,42 @@
+"""The flow that proves a restore point by restoring it in a sandbox."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import flow
+
+from holdfast.errors import DrillFailed, HoldfastError
+from holdfast.model.proof import Proof
+from tasks.common import explained
+from tasks.drill import choose, keep_proof, prove
+
+
+@flow(name="drill", flow_run_name="drill of {stack}", persist_result=False)
+def drill(stack: str, config: str = "", point: str = "latest") -> Proof:
+    """Prove a restore point: restore it in a sandbox, compare everything, destroy the sandbox, keep the proof.
+
+    Args:
+        stack: The stack, by its name in the configuration.
+        config: The configuration file on the worker; empty for the one that HOLDFAST_CONFIG names.
+        point: The restore point, as `holdfast list` shows it, or latest.
+    """
+    started = datetime.now(UTC)
+    chosen = choose(config, stack, point)
+    sources, failure = [], None
+    for snapshot in chosen.snapshots:
+        try:
+            sources.append(prove(config, snapshot))
+        except HoldfastError as error:
+            failure = error
+            break
+    proof: Proof = keep_proof(config, chosen, sources, started, datetime.now(UTC), failure)
+    if not proof.passed:
+        with explained():
+            raise DrillFailed(
+                "the restore point is not proven",
+                which=f"{proof.point} of {stack}",
+                found=proof.error or next(line for source in proof.sources for line in source.problems),
+                hint="holdfast status shows what was proven last",
+            )
+    return proof

@@ -1,0 +1,32 @@
+"""Sizes, lengths of time and moments, as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+def size(count: float) -> str:
+    """Bytes for people: `1.4 GiB`."""
+    unit = 0
+    while count >= 1024 and unit < len(_UNITS) - 1:
+        count /= 1024
+        unit += 1
+    return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
+
+
+def seconds(count: float) -> str:
+    """A length of time for people: `0.4 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`."""
+    if count < 60:
+        return f"{count:.1f} s"
+    whole = round(count)
+    for large, small, big, little in ((86400, 3600, "d", "h"), (3600, 60, "h", "min"), (60, 1, "min", "s")):
+        if whole >= large:
+            return f"{whole // large} {big} {whole % large // small} {little}"
+    return f"{whole} s"
+
+
+def moment(when: datetime) -> str:
+    """A moment in the local zone, to the second."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"

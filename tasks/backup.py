@@ -1,0 +1,64 @@
+"""Tasks of a backup: the plan, and one task per source that captures, uploads and commits."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from prefect import get_run_logger
+
+from holdfast.repository.archive import TreeStats
+from holdfast.services.backup import BackupReport, SourceReport
+from holdfast.services.stacks import BackupPlan, capture_source, plan_backup
+from tasks.artifacts import seconds, show_table, size
+from tasks.common import Ticker, configuration, explained, repository_of, step
+
+
+@step("plan a backup", "plan {stack}")
+def plan_sources(config: str, stack: str) -> BackupPlan:
+    """What will be captured; a mistyped name fails here, before anything is read."""
+    with explained():
+        return plan_backup(configuration(config), stack, now=datetime.now(UTC))
+
+
+@step("capture a source", "capture {source}")
+def capture(config: str, plan: BackupPlan, source: str, allow_empty: bool) -> SourceReport:
+    """Read, upload and commit one source: a single step, so that what it holds it also lets go."""
+    ticker = Ticker(get_run_logger())
+
+    def tell(label: str, stats: TreeStats) -> None:
+        ticker.tell(lambda: f"{label}: {stats.files:,} files, {size(stats.bytes)} seen")
+
+    with explained():
+        loaded = configuration(config)
+        with repository_of(loaded) as repository:
+            return capture_source(loaded, repository, plan, source, allow_empty=allow_empty, on_progress=tell)
+
+
+@step("report a backup", "report {report.stack}")
+def report_backup(report: BackupReport) -> None:
+    """The table of what was captured."""
+    log = get_run_logger()
+    rows = [_row(source) for source in report.sources]
+    words = f"Restore point {report.point} of {report.stack}, made in {seconds(report.seconds)}."
+    show_table("backup", report.stack, rows, words)
+    log.info("%s", words)
+    for source in report.sources:
+        for note in source.notes:
+            log.warning("%s: %s", source.source, note)
+
+
+def _row(source: SourceReport) -> dict[str, str]:
+    known = source.bytes_processed - source.bytes_added
+    share = known / source.bytes_processed if source.bytes_processed else 0.0
+    return {
+        "source": source.source,
+        "snapshot": source.snapshot[:8],
+        "files": f"{source.files_new + source.files_changed + source.files_unmodified:,}",
+        "new or changed": f"{source.files_new + source.files_changed:,}",
+        "seen": size(source.bytes_processed),
+        "new data": size(source.bytes_added),
+        "deduplicated": f"{max(share, 0.0):.1%}",
+        "stored": size(source.bytes_stored),
+        "unreadable": str(source.incomplete),
+        "time": seconds(source.seconds),
+    }

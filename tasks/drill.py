@@ -1,0 +1,69 @@
+"""Tasks of a drill: choose the restore point, prove each source of it in a sandbox, keep the proof."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from prefect import get_run_logger
+
+from holdfast.errors import HoldfastError
+from holdfast.model.proof import Proof, SourceProof
+from holdfast.model.snapshot import RestorePoint, Snapshot
+from holdfast.services.drill import choose_point, conclude, drill_source
+from holdfast.services.stacks import stack_of
+from tasks.artifacts import moment, seconds, show_table
+from tasks.common import configuration, explained, repository_of, step
+
+
+@step("choose a restore point", "choose {point} of {stack}")
+def choose(config: str, stack: str, point: str) -> RestorePoint:
+    """The restore point that is proven."""
+    with explained():
+        loaded = configuration(config)
+        stack_of(loaded, stack)
+        with repository_of(loaded) as repository:
+            return choose_point(repository, stack, point)
+
+
+@step("prove a source", "prove {snapshot.source}")
+def prove(config: str, snapshot: Snapshot) -> SourceProof:
+    """Restore in a sandbox, compare, destroy."""
+    with explained():
+        loaded = configuration(config)
+        with repository_of(loaded) as repository:
+            proof = drill_source(loaded, repository, snapshot)
+        verdict = f"{len(proof.problems)} differences" if proof.problems else "identical"
+        get_run_logger().info("%s: %s, %s", proof.source, proof.compared, verdict)
+        return proof
+
+
+@step("keep the proof", "keep the proof of {point.stack}")
+def keep_proof(
+    config: str,
+    point: RestorePoint,
+    sources: list[SourceProof],
+    started: datetime,
+    finished: datetime,
+    error: HoldfastError | None,
+) -> Proof:
+    """Store the proof beside the backups, passed or not, and show it."""
+    with explained():
+        with repository_of(configuration(config)) as repository:
+            proof = conclude(repository, point, sources, started=started, finished=finished, error=error)
+        rows = [
+            {
+                "source": source.source,
+                "compared": source.compared,
+                "restored in": seconds(source.restore_seconds),
+                "differences": "; ".join(source.problems[:5]) or "none",
+            }
+            for source in proof.sources
+        ]
+        verdict = "PROVEN" if proof.passed else "NOT PROVEN"
+        words = (
+            f"{verdict}: restore point {proof.point} of {proof.stack} from {moment(proof.point_time)}. "
+            f"Restored in {seconds(proof.rto_seconds)}; a disaster at the start of this drill would have cost the last "
+            f"{seconds(proof.rpo_seconds)}. {proof.error or ''}"
+        )
+        show_table("proof", proof.stack, rows, words.strip())
+        return proof

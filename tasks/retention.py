@@ -1,0 +1,57 @@
+"""Tasks of retention: the plan with its reasons, forgetting, pruning."""
+
+from __future__ import annotations
+
+from zoneinfo import ZoneInfo
+
+from prefect import get_run_logger
+
+from holdfast.errors import ConfigError
+from holdfast.services.prune import PruneReport, prune
+from holdfast.services.retention import ForgetReport, RetentionPlan, forget, plan_retention, rules_of
+from holdfast.services.stacks import stack_of
+from tasks.artifacts import moment, seconds, show_table, size
+from tasks.common import configuration, explained, repository_of, step
+
+
+@step("plan retention", "plan {stack}")
+def plan_forgetting(config: str, stack: str) -> RetentionPlan:
+    """What stays and what goes, each with its reasons, as a table."""
+    with explained():
+        loaded = configuration(config)
+        rules = rules_of(stack_of(loaded, stack))
+        if rules is None:
+            raise ConfigError("the stack has no retention", which=stack, wanted=f"stacks.{stack}.retention")
+        with repository_of(loaded) as repository:
+            plan = plan_retention(repository, stack, rules, zone=ZoneInfo(loaded.timezone))
+        rows = [
+            {
+                "": "keep" if decision.keep else "forget",
+                "restore point": decision.point,
+                "time": moment(decision.time),
+                "why": "; ".join(decision.reasons),
+            }
+            for decision in plan.decisions
+        ]
+        show_table("retention", stack, rows, f"{stack}: {len(plan.keep)} stay, {len(plan.remove)} go.")
+        return plan
+
+
+@step("forget", "forget {plan.stack}")
+def forget_points(config: str, plan: RetentionPlan) -> ForgetReport:
+    """Drop what the plan, made anew, still says."""
+    with explained():
+        loaded = configuration(config)
+        with repository_of(loaded) as repository:
+            report = forget(repository, plan, zone=ZoneInfo(loaded.timezone))
+        get_run_logger().info("forgot %d restore points of %s", len(report.points), report.stack)
+        return report
+
+
+@step("prune", "prune")
+def prune_data(config: str) -> PruneReport:
+    """Delete what nothing refers to any more."""
+    with explained(), repository_of(configuration(config)) as repository:
+        report = prune(repository)
+        get_run_logger().info("pruned: %s freed in %s", size(report.bytes_freed), seconds(report.seconds))
+        return report

@@ -1,0 +1,118 @@
+"""The flows on a real Prefect server, a real directory and a real repository."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.schedules import CronSchedule
+
+from deployments.serve import deployments
+from flows.backup import backup
+from flows.drill import drill
+from flows.restore import restore
+from flows.retention import retention
+from flows.verify import verify
+from holdfast.config.loading import load
+from holdfast.errors import ConfigError, DrillFailed, StoreUnavailable, VerificationFailed, WrongPassword
+from tasks.common import step
+from tests.flows.conftest import Site
+
+
+def artifact(key: str) -> Any:
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    assert found, key
+    return sorted(found, key=lambda made: str(made.created))[-1]
+
+
+def test_the_main_job(site: Site) -> None:
+    backup("docs", config=site.config)
+    (site.source / "file 3").write_text("changed")
+    second = backup("docs", config=site.config)
+    assert second.sources[0].files_changed == 1
+    table = artifact("backup-docs")
+    assert '"deduplicated"' in table.data
+    assert second.point in table.description
+    assert verify(config=site.config, read_data_percent=100).ok
+    plan = retention("docs", config=site.config)
+    assert [decision.keep for decision in plan.decisions] == [True, False]
+    assert "no rule keeps it" in artifact("retention-docs").data
+    assert drill("docs", config=site.config).passed
+    assert "PROVEN" in artifact("proof-docs").description
+    shutil.rmtree(site.source)
+    assert restore("docs", config=site.config) == []
+    assert not site.source.exists()
+    reports = restore("docs", config=site.config, dry_run=False)
+    assert reports[0].files == 20
+    assert (site.source / "file 3").read_text() == "changed"
+
+
+def test_a_mistyped_stack_fails_with_the_nearest_name(site: Site) -> None:
+    with pytest.raises(ConfigError) as caught:
+        backup("dosc", config=site.config)
+    assert "docs" in (caught.value.hint or "")
+
+
+def test_damage_fails_the_verification_and_the_drill_keeps_its_proof(site: Site) -> None:
+    backup("docs", config=site.config)
+    pack = max(site.repository.glob("data/*/*"), key=lambda file: file.stat().st_size)
+    data = bytearray(pack.read_bytes())
+    data[1000] ^= 1
+    pack.chmod(0o600)
+    pack.write_bytes(data)
+    with pytest.raises(VerificationFailed):
+        verify(config=site.config, read_data_percent=100)
+    with pytest.raises(DrillFailed):
+        drill("docs", config=site.config)
+    assert "NOT PROVEN" in artifact("proof-docs").description
+
+
+@pytest.mark.parametrize(("error", "calls"), [(StoreUnavailable("down"), 3), (WrongPassword("no"), 1)])
+def test_only_what_is_transient_is_tried_again(error: Exception, calls: int) -> None:
+    seen = []
+
+    @step("fails", "fails")
+    def failing() -> str:
+        seen.append(1)
+        if len(seen) < 3:
+            raise error
+        return "done"
+
+    @flow
+    def outer() -> str:
+        return str(failing.with_options(retry_delay_seconds=0, retry_jitter_factor=0)())
+
+    if calls == 3:
+        assert outer() == "done"
+    else:
+        with pytest.raises(type(error)):
+            outer()
+    assert len(seen) == calls
+
+
+@pytest.mark.parametrize("made", [backup, verify, retention, restore, drill], ids=lambda made: made.name)
+def test_the_form_explains_every_parameter(made: Any) -> None:
+    properties = made.parameters.properties
+    assert properties
+    assert all(len(described.get("description", "")) > 10 for described in properties.values()), properties
+
+
+def test_deployments_follow_the_configuration(site: Site) -> None:
+    made = {(d.flow_name, d.name): d for d in deployments(load(site.config), site.config)}
+    assert set(made) == {
+        ("verify", "repository"),
+        *((flow, "docs") for flow in ("backup", "drill", "restore", "retention")),
+    }
+    schedules = made["retention", "docs"].schedules
+    assert schedules
+    schedule = schedules[0].schedule
+    assert isinstance(schedule, CronSchedule)
+    assert (schedule.cron, schedule.timezone) == ("30 4 * * *", "Europe/Berlin")
+    assert not made["restore", "docs"].schedules
+    assert made["backup", "docs"].entrypoint == "flows.backup.backup"
+    assert made["verify", "repository"].parameters["read_data_percent"] == 5.0
