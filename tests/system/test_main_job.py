@@ -202,6 +202,8 @@ def test_backed_up_drilled_destroyed_and_restored(stack: Stack, repository: Repo
     assert sandboxes_left(stack.client) == []
 
     before = record(stack.mountpoint)
+    roles = "SELECT string_agg(rolname || coalesce(rolpassword, ''), ',' ORDER BY rolname) FROM pg_authid"
+    passwords = stack.psql(roles)
     items = stack.psql("SELECT md5(string_agg(t::text || price || note, ',' ORDER BY t)) FROM items")
     stack.stop_database()
     remove_volume(stack.engine, stack.volume)
@@ -211,6 +213,7 @@ def test_backed_up_drilled_destroyed_and_restored(stack: Stack, repository: Repo
         restore_step(stack.config, repository, plan, step)
     assert record(stack.mountpoint) == before
     assert stack.psql("SELECT md5(string_agg(t::text || price || note, ',' ORDER BY t)) FROM items") == items
+    assert stack.psql(roles) == passwords
     assert stack.psql("SELECT datname FROM pg_database WHERE datname LIKE 'odd%'") == 'odd "name/1'
     assert stack.psql("SELECT has_table_privilege('shopkeeper', 'items', 'SELECT')") == "t"
     assert status(repository, now=now()).stacks[0].last_proven == plan.point

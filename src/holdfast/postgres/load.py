@@ -3,8 +3,9 @@
 Rules upheld here:
 - A database that holds anything is refused before anything is touched, unless replacing was asked for; then the old one
   is kept under another name until the new one is whole, and comes back if it is not.
-- Roles that are there stay; the role that loads keeps its own password. Tablespaces are not made: their folders are
-  the host's affair, and what lay in them goes to the default one. Both are noted.
+- Roles that are there stay, and are as they were backed up. The role that loads comes last: from then on it has the
+  password of the backup, which a session that is still needed might not know.
+- Tablespaces are not made: their folders are the host's affair, what lay in them goes to the default one, with a note.
 """
 
 from __future__ import annotations
@@ -67,14 +68,26 @@ def load_globals(server: Server, script: bytes) -> list[str]:
         if "TABLESPACE" in text.split("'")[0] and not text.startswith("--"):
             notes.append(f"tablespaces are not restored: {' '.join(text.split())[:80]}")
             continue
-        if text.startswith(f"ALTER ROLE {quoted.get(server.user, server.user)} WITH "):
-            continue
-        kept.append(line)
+        if not text.startswith(f"ALTER ROLE {quoted.get(server.user, server.user)} WITH "):
+            kept.append(line)
+    _run_script(server, kept)
+    return notes
+
+
+def load_own_role(server: Server, script: bytes) -> list[str]:
+    """The attributes and password of the role that loads, last of all; a note about it. Raises: RestoreError."""
+    with server.session() as session:
+        own = f"ALTER ROLE {_ident(session, server.user)} WITH "
+    lines = [line for line in script.splitlines(keepends=True) if line.startswith(own.encode())]
+    _run_script(server, lines)
+    return [f"role {server.user}: its password is that of the backup again"] if lines else []
+
+
+def _run_script(server: Server, lines: Iterable[bytes]) -> None:
     try:
-        server.run("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", MAINTENANCE], kept)
+        server.run("psql", ["-X", "-q", "-v", "ON_ERROR_STOP=1", "--dbname", MAINTENANCE], lines)
     except CommandFailed as error:
         raise RestoreError("cannot restore the roles", which=server.where, found=error.found) from error
-    return notes
 
 
 def load_database(server: Server, archive: Archive) -> None:

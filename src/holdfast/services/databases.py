@@ -14,7 +14,7 @@ from holdfast.model.facts import PostgresFacts, differences
 from holdfast.model.manifest import Manifest
 from holdfast.postgres.dump import GLOBALS, PostgresDump, database_name
 from holdfast.postgres.facts import cluster_facts
-from holdfast.postgres.load import Archive, check_target, load_database, load_globals
+from holdfast.postgres.load import Archive, check_target, load_database, load_globals, load_own_role
 from holdfast.postgres.server import Server, container_server, host_server
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.gofields import unquote
@@ -74,7 +74,7 @@ def load_dump(repository: Repository, data: SnapshotData, server: Server, *, rep
     notes = load_globals(server, script)
     for name, node in archives.items():
         load_database(server, Archive(name, stream_content(reader, node)))
-    return notes
+    return [*notes, *load_own_role(server, script)]
 
 
 def prove_dump(facts: PostgresFacts, server: Server) -> tuple[str, list[str]]:
