@@ -9,12 +9,14 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+import docker
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -49,6 +51,13 @@ def engine_socket() -> Iterator[str]:
         _missing(error)
     yield private.url
     private.stop()
+
+
+@pytest.fixture
+def engine_client(engine_socket: str) -> Iterator[docker.DockerClient]:
+    """The SDK's client of the private engine, which knows nothing of any other."""
+    with contextlib.closing(docker.DockerClient(base_url=engine_socket)) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")
