@@ -12,7 +12,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: venv  ## run the main job and show it: back up, verify, destroy, restore, prove
-	@$(VENV)/holdfast demo
+	@$(VENV)/holdfast demo $(ARGS)
 
 test: venv  ## prepare what the tests need, then run all checks and all tests
 	@$(VENV)/python -m deployments.local

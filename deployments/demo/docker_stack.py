@@ -102,7 +102,7 @@ class DockerStack:
     def start_application(self) -> str:
         """A container that has the volume mounted; the number of files that it sees there."""
         if self._app not in {found["Names"][0].lstrip("/") for found in self._containers(f"{LABEL}={self._run}")}:
-            host = {"binds": {self._volume: {"bind": DATA, "mode": "rw"}}}
+            host: dict[str, Any] = {"binds": {self._volume: {"bind": DATA, "mode": "rw"}}}
             self._start(self._app, self._blank, command=["sleep", "86400"], **host)
         count = ContainerRunner(self._engine, self._app).run(
             ["/bin/sh", "-c", f"find {DATA} -type f -print0 | tr -cd '\\0' | wc -c"]

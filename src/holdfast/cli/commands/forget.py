@@ -41,7 +41,7 @@ def command(
 ) -> None:
     """Forget restore points that no rule keeps: by the rules of the configuration, or those given with one --stack.
 
-    The newest whole one, the last proven one and what is newer than them always stay. The data stays until a prune.
+    The newest whole one and the last proven one always stay. The data stays until a prune.
     """
     try:
         within = parse_duration(keep_within) if keep_within else None

@@ -1,0 +1,74 @@
+"""The demo, as a newcomer runs it: on a private engine, without any, and interrupted in the middle."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+
+from deployments.local.engine import private_engine_is_possible
+
+ROOT = Path(__file__).parents[2]
+COMMAND = [sys.executable, "-u", "-m", "deployments.demo"]
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def left_behind() -> set[str]:
+    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("holdfast-")}
+
+
+def processes_in(folders: set[str]) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().decode(errors="replace")
+            except OSError:
+                continue
+            found.extend(f"{entry.name} {line}" for folder in folders if folder in line)
+    return found
+
+
+@pytest.mark.parametrize("engine", ["private", "none"])
+def test_the_demo_proves_itself_and_leaves_nothing(engine: str) -> None:
+    reason = private_engine_is_possible()
+    if engine == "private" and reason is not None:
+        pytest.skip(reason)
+    before = left_behind()
+    done = subprocess.run(
+        [*COMMAND, "--engine", engine], cwd=ROOT, capture_output=True, text=True, check=False, timeout=500
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    assert "PROVEN: what was restored is what was there." in done.stdout
+    assert "lost:      nothing" in done.stdout
+    assert ("replaced: the volume" in done.stdout) == (engine == "none")
+    assert "Traceback" not in done.stderr
+    assert left_behind() <= before
+
+
+def test_interrupted_it_leaves_nothing() -> None:
+    before = left_behind()
+    process = subprocess.Popen(
+        [*COMMAND, "--engine", "none"], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "Second backup" in line:
+            break
+    made = left_behind() - before
+    assert made, said
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=120)[0]
+    assert process.returncode == 130, rest
+    assert left_behind() <= before
+    assert processes_in(made) == []
