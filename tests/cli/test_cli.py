@@ -118,7 +118,8 @@ def test_doctor_finds_what_is_wrong(shell: Shell) -> None:
     assert "writes, reads, lists, deletes" in shell.run("doctor")
     for snapshot in (shell.folder / "repository" / "config",):
         snapshot.chmod(0o600)
-        snapshot.write_bytes(snapshot.read_bytes()[:-1] + b"x")
+        data = snapshot.read_bytes()
+        snapshot.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     assert "fail" in shell.run("doctor", code=1)
 
 

@@ -155,7 +155,9 @@ def test_a_plan_that_is_out_of_date_forgets_nothing_that_is_needed_now(filled: P
 @pytest.mark.parametrize("folder", ["snapshots", "index"])
 def test_damage_stops_forget_or_prune_before_anything_is_deleted(filled: Path, folder: str) -> None:
     victim = sorted((filled / folder).iterdir())[0]
-    victim.write_bytes(victim.read_bytes()[:-1] + b"x")
+    data = victim.read_bytes()
+    victim.chmod(0o600)
+    victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     repository = reopen(filled)
     before = sorted(str(file) for file in filled.glob("*/**/*") if file.is_file())
     with pytest.raises(CorruptObject):

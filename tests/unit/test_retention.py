@@ -125,6 +125,12 @@ def test_durations(text: str, wanted: Duration) -> None:
     assert parse_duration(text) == wanted
 
 
+@pytest.mark.parametrize("text", ["", "0d", "0y0h", "7", "d", "-1d"])
+def test_a_duration_without_length_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="not a duration"):
+        parse_duration(text)
+
+
 def test_a_duration_goes_by_the_calendar() -> None:
     assert Duration(months=1).before(datetime(2026, 3, 31, tzinfo=UTC)) == datetime(2026, 3, 3, tzinfo=UTC)
     assert Duration(years=5000).before(START) == datetime.min.replace(tzinfo=UTC)

@@ -45,10 +45,11 @@ def remove_packs(
     kept = {pack: usage.packs[pack] for name in stale for pack in usage.files[name] if pack not in gone}
     for part in _index_parts(kept):
         write_index_file(repository.store, repository.key, part)
-    lock.ensure_held()
     for name in stale:
+        lock.ensure_held()
         repository.store.delete(key_of(Folder.INDEX, name))
     for pack in sorted(gone):
+        lock.ensure_held()
         repository.store.delete(key_of(Folder.DATA, pack))
     repository.refresh()
     return stored

@@ -69,7 +69,7 @@ def rules_of(stack: Stack) -> Rules | None:
 def parse_duration(text: str) -> Duration:
     """`1y6m2d12h` as a value. Raises: ValueError."""
     found = re.fullmatch(r"(?=\d)(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)d)?(?:(\d+)h)?", text)
-    if found is None:
+    if found is None or not any(int(part or 0) for part in found.groups()):
         raise ValueError(f"not a duration: {text!r}, such as 1y6m2d12h")
     return Duration(*(int(part or 0) for part in found.groups()))
 
