@@ -25,7 +25,7 @@ def left_behind() -> set[str]:
 
 
 def processes_in(folders: set[str]) -> list[str]:
-    found = []
+    found: list[str] = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
