@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from zoneinfo import ZoneInfo
-
 from prefect import get_run_logger
 
 from holdfast.errors import ConfigError
 from holdfast.services.prune import PruneReport, prune
 from holdfast.services.retention import ForgetReport, RetentionPlan, forget, plan_retention, rules_of
-from holdfast.services.stacks import stack_of
 from tasks.artifacts import moment, seconds, show_table, size
 from tasks.common import configuration, explained, repository_of, step
 
@@ -19,11 +16,11 @@ def plan_forgetting(config: str, stack: str) -> RetentionPlan:
     """What stays and what goes, each with its reasons, as a table."""
     with explained():
         loaded = configuration(config)
-        rules = rules_of(stack_of(loaded, stack))
+        rules = rules_of(loaded, stack)
         if rules is None:
             raise ConfigError("the stack has no retention", which=stack, wanted=f"stacks.{stack}.retention")
         with repository_of(loaded) as repository:
-            plan = plan_retention(repository, stack, rules, zone=ZoneInfo(loaded.timezone))
+            plan = plan_retention(repository, stack, rules)
         rows = [
             {
                 "": "keep" if decision.keep else "forget",
@@ -34,6 +31,8 @@ def plan_forgetting(config: str, stack: str) -> RetentionPlan:
             for decision in plan.decisions
         ]
         show_table("retention", stack, rows, f"{stack}: {len(plan.keep)} stay, {len(plan.remove)} go.")
+        for note in plan.notes:
+            get_run_logger().warning("a proof that protects nothing: %s", note)
         return plan
 
 
@@ -43,7 +42,7 @@ def forget_points(config: str, plan: RetentionPlan) -> ForgetReport:
     with explained():
         loaded = configuration(config)
         with repository_of(loaded) as repository:
-            report = forget(repository, plan, zone=ZoneInfo(loaded.timezone))
+            report = forget(repository, plan)
         get_run_logger().info("forgot %d restore points of %s", len(report.points), report.stack)
         return report
 

@@ -4,6 +4,8 @@ Rules upheld here:
 - One private engine and one S3 server per test session; they end with it, also when pytest is killed.
 - A part that cannot be had here skips the tests that need it, with its reason; where it can be had (root on a
   Debian-like system with the privileges of one), its failure is a failure.
+- Property tests try the same examples each time, so that a red run is a change's doing. New examples:
+  `HOLDFAST_FUZZ=1 make test ARGS=...`.
 - Tests marked `soak` or `bench` run only when asked for with -m.
 """
 
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import docker
+import hypothesis
 import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -27,6 +30,9 @@ from deployments.local import engine, images, machine, s3  # noqa: E402 - after 
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+
+hypothesis.settings.register_profile("holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None)
+hypothesis.settings.load_profile("holdfast")
 
 ONLY_WHEN_ASKED = {"soak", "bench"}
 

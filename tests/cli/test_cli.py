@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +77,7 @@ def test_errors_are_one_line_a_hint_and_a_documented_code(shell: Shell) -> None:
     error = json.loads(shell.run("list", "--json", code=12))
     assert error["error"] == "WrongPassword"
     shell.env["HOLDFAST_REPOSITORY"] = str(shell.folder / "nothing here")
-    assert "holdfast init" in shell.run("list", code=10)
+    assert "holdfast init" in shell.run("list", code=23)
 
 
 def test_a_target_that_holds_something_is_refused(shell: Shell) -> None:
@@ -107,7 +108,7 @@ def test_a_stack_that_does_not_exist_names_the_nearest(shell: Shell) -> None:
 def test_s3_missing_denied_and_down(shell: Shell, rclone_s3: S3Endpoint) -> None:
     shell.env |= {"AWS_ACCESS_KEY_ID": rclone_s3.access_key, "AWS_SECRET_ACCESS_KEY": rclone_s3.secret_key}
     shell.env["HOLDFAST_REPOSITORY"] = f"s3:{rclone_s3.endpoint}/cli-missing/host"
-    shell.run("list", code=10)
+    assert "cli-missing" in shell.run("list", code=23)
     shell.run("init")
     assert "cli-missing" in shell.run("doctor")
     shell.env["AWS_SECRET_ACCESS_KEY"] = "wrong" * 8
@@ -138,3 +139,35 @@ def test_start_up_loads_no_sdk(shell: Shell) -> None:
         loaded = done.stderr.rpartition("LOADED")[2].split()
         assert "holdfast.cli.main" in loaded
         assert not set(heavy) & set(loaded)
+
+
+def test_s3_that_does_not_answer(shell: Shell) -> None:
+    shell.env |= {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
+    with socket.socket() as taken:  # bound and not listening: every connection is refused, and nobody else gets it
+        taken.bind(("127.0.0.1", 0))
+        shell.env["HOLDFAST_REPOSITORY"] = f"s3:http://127.0.0.1:{taken.getsockname()[1]}/bucket/host"
+        said = shell.run("list", code=21)
+    assert "127.0.0.1" in said
+    assert "in the last of 6 attempts" in said
+
+
+def test_passwords_are_added_and_removed(shell: Shell) -> None:
+    new = shell.folder / "new password"
+    new.write_text("battery staple")
+    new.chmod(0o600)
+    (old,) = json.loads(shell.run("key", "list", "--json"))
+    shell.run("key", "add", "--new-password-file", str(new))
+    assert "in use" in shell.run("key", "remove", old["id"][:8], code=1)
+    shell.env["HOLDFAST_PASSWORD_FILE"] = str(new)
+    assert "keys begin with" in shell.run("key", "remove", "zz", code=2)
+    shell.run("key", "remove", old["id"][:8])
+    shell.run("list")
+    shell.env["HOLDFAST_PASSWORD_FILE"] = str(shell.folder / "password")
+    shell.run("list", code=12)
+
+
+def test_doctor_tells_a_missing_password_as_a_finding(shell: Shell) -> None:
+    (shell.folder / "password").unlink()
+    said = shell.run("doctor", code=1)
+    assert "password" in said
+    assert "Traceback" not in said

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import CorruptObject, HoldfastError, RepositoryNotFound, WrongPassword
+from holdfast.errors import CorruptObject, HoldfastError, RepositoryNotFound, StoreMissing, WrongPassword
 from holdfast.repository.index import read_index_file
 from holdfast.repository.objects import Folder
 from holdfast.repository.pack import BlobKind
@@ -168,7 +168,7 @@ def test_not_a_repository(tmp_path: Path) -> None:
     tmp_path.joinpath("some file").write_text("x")
     with pytest.raises(RepositoryNotFound, match="wanted an object named config"):
         reopen(tmp_path)
-    with pytest.raises(RepositoryNotFound, match="no such bucket or folder"):
+    with pytest.raises(StoreMissing, match="does not exist"):
         reopen(tmp_path / "missing")
 
 

@@ -13,13 +13,14 @@ import pytest
 from holdfast.errors import CorruptObject, HoldfastError
 from holdfast.model.proof import Proof
 from holdfast.policy.retention import Rules
+from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.repository.usage import measure_usage
 from holdfast.services.backup import take_backup
 from holdfast.services.drill import choose_point, conclude
 from holdfast.services.prune import prune
 from holdfast.services.restore import restore_directory
-from holdfast.services.retention import forget, parse_duration, plan_retention
+from holdfast.services.retention import forget, parse_duration, plan_retention, snapshots_of
 from holdfast.services.verify import verify
 from holdfast.sources.tree import TreeSource
 from holdfast.store.directory import DirectoryStore
@@ -42,15 +43,23 @@ def write(path: Path, seed: int, size: int = 300_000) -> None:
     path.write_bytes(random.Random(seed).randbytes(size))
 
 
-@pytest.fixture
-def filled(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository of twelve points of `shop`, each with a file of its own that the next one has no more."""
-    repository = new_repository(tmp_path / "repository")
-    source = tmp_path / "source"
-    write(source / "same", 0)
+    folder = tmp_path_factory.mktemp("template")
+    repository = new_repository(folder / "repository")
+    write(folder / "source" / "same", 0)
     for number in range(12):
-        write(source / "changing", number + 1)
-        back_up_at(repository, source, START + timedelta(hours=37 * number))
+        write(folder / "source" / "changing", number + 1)
+        back_up_at(repository, folder / "source", START + timedelta(hours=37 * number))
+    return folder
+
+
+@pytest.fixture
+def filled(template: Path, tmp_path: Path) -> Path:
+    """The template's repository, and beside it what it was made of, in folders that the test may change."""
+    shutil.copytree(template / "source", tmp_path / "source")
+    shutil.copytree(template / "repository", tmp_path / "repository")
     return tmp_path / "repository"
 
 
@@ -152,12 +161,69 @@ def test_a_plan_that_is_out_of_date_forgets_nothing_that_is_needed_now(filled: P
     assert doomed in {s.point for s in repository.snapshots().snapshots}
 
 
-@pytest.mark.parametrize("folder", ["snapshots", "index"])
+def test_a_dry_run_disturbs_no_backup_and_counts_what_would_be_forgotten(filled: Path) -> None:
+    repository = reopen(filled)
+    plan = plan_retention(repository, "shop", Rules(keep_last=2))
+    with repository.lock():  # as a backup holds it
+        dry = prune(repository, dry_run=True, without=snapshots_of(repository, plan))
+    assert dry.bytes_freed > 2_500_000
+    forget(repository, plan)
+    assert prune(repository).bytes_freed == dry.bytes_freed
+
+
+def test_what_restic_made_is_left_alone(filled: Path, referee: Restic, tmp_path: Path) -> None:
+    referee(filled, "backup", str(tmp_path / "source"))
+    repository = reopen(filled)
+    forget(repository, plan_retention(repository, "shop", Rules(keep_last=1)))
+    plan = plan_retention(repository, "", Rules(keep_last=1))
+    assert not plan.decisions
+    assert not forget(repository, plan).points
+    assert [snapshot.stack for snapshot in repository.snapshots().snapshots].count(None) == 1
+
+
+def test_a_proof_that_cannot_be_read_is_told_with_the_plan(filled: Path) -> None:
+    repository = reopen(filled)
+    oldest = repository.snapshots().snapshots[0].point
+    assert oldest
+    _prove(repository, oldest)
+    (filled / "holdfast" / "proofs" / ("ab" * 32)).write_bytes(b"not a proof")
+    plan = plan_retention(repository, "shop", Rules(keep_last=1))
+    assert oldest in {decision.point for decision in plan.keep}
+    assert len(plan.notes) == 1
+    assert "ab" * 32 in plan.notes[0]
+
+
+def test_killed_at_any_step_of_a_forget_every_point_is_whole_or_doomed(filled: Path, tmp_path: Path) -> None:
+    for at in range(1, 60):
+        path = tmp_path / "crash"
+        shutil.copytree(filled, path)
+        plan = plan_retention(reopen(path), "shop", Rules(keep_last=9))
+        faulty = FaultyStore(DirectoryStore(path), Rule("*", "*", Crashes(), at=at))
+        try:
+            forget(open_repository(faulty, PASSWORD), plan)
+        except (SimulatedCrash, HoldfastError):
+            for lock in path.glob("locks/*"):
+                lock.unlink()
+            there = {snapshot.point for snapshot in reopen(path).snapshots().snapshots}
+            assert {decision.point for decision in plan.keep} <= there
+            assert verify(reopen(path), read_share=1).ok
+            forget(reopen(path), plan_retention(reopen(path), "shop", Rules(keep_last=9)))
+            assert len(reopen(path).snapshots().snapshots) == 9
+            shutil.rmtree(path)
+            continue
+        assert at > 5
+        return
+    pytest.fail("it never came to its end")
+
+
+@pytest.mark.parametrize("folder", ["snapshots", "index", "data"])
 def test_damage_stops_forget_or_prune_before_anything_is_deleted(filled: Path, folder: str) -> None:
-    victim = sorted((filled / folder).iterdir())[0]
-    data = victim.read_bytes()
-    victim.chmod(0o600)
-    victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    victims = _tree_packs(filled) if folder == "data" else sorted((filled / folder).iterdir())[:1]
+    for victim in victims:
+        data = bytearray(victim.read_bytes())
+        data[20 if folder == "data" else -1] ^= 1
+        victim.chmod(0o600)
+        victim.write_bytes(data)
     repository = reopen(filled)
     before = sorted(str(file) for file in filled.glob("*/**/*") if file.is_file())
     with pytest.raises(CorruptObject):
@@ -166,6 +232,12 @@ def test_damage_stops_forget_or_prune_before_anything_is_deleted(filled: Path, f
         with pytest.raises(CorruptObject):
             plan_retention(repository, "shop", Rules(keep_last=1))
     assert sorted(str(file) for file in filled.glob("*/**/*") if file.is_file()) == before
+
+
+def _tree_packs(path: Path) -> list[Path]:
+    usage = measure_usage(reopen(path))
+    names = [pack for pack, blobs in usage.packs.items() if any(blob.kind == BlobKind.TREE for blob in blobs)]
+    return [path / "data" / name[:2] / name for name in names]
 
 
 def test_a_young_pack_without_an_index_is_left_alone(filled: Path) -> None:

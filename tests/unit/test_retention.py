@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,11 @@ from holdfast.policy.retention import Decision, Duration, Rules, decide
 from holdfast.services.retention import parse_duration
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
+NOW = START + timedelta(minutes=600_000)
+
+
+def decided(points: Sequence[RestorePoint], rules: Rules, *, proven: Sequence[PointId] = ()) -> list[Decision]:
+    return decide(points, rules, now=NOW, proven=proven)
 
 
 def point(minutes: int, *, whole: bool = True) -> RestorePoint:
@@ -55,7 +61,7 @@ def kept(decisions: list[Decision]) -> set[PointId]:
 def test_the_newest_whole_point_stays_and_every_decision_has_its_reason(
     points: list[RestorePoint], rules: Rules
 ) -> None:
-    decisions = decide(points, rules)
+    decisions = decided(points, rules)
     assert {decision.point for decision in decisions} == {made.id for made in points}
     assert all(decision.reasons for decision in decisions)
     whole = [made for made in points if made.complete]
@@ -69,13 +75,13 @@ def test_the_newest_whole_point_stays_and_every_decision_has_its_reason(
 def test_the_last_proven_point_stays(points: list[RestorePoint], rules: Rules, data: st.DataObject) -> None:
     if points:
         proven = data.draw(st.sampled_from(points)).id
-        assert proven in kept(decide(points, rules, proven=proven))
+        assert proven in kept(decided(points, rules, proven=[proven]))
 
 
 @given(POINTS, RULES)
 def test_planning_again_removes_nothing_more(points: list[RestorePoint], rules: Rules) -> None:
-    first = kept(decide(points, rules))
-    assert kept(decide([made for made in points if made.id in first], rules)) == first
+    first = kept(decided(points, rules))
+    assert kept(decided([made for made in points if made.id in first], rules)) == first
 
 
 @given(POINTS, RULES, st.sampled_from(["keep_last", "keep_daily", "keep_yearly"]), st.integers(1, 9))
@@ -83,38 +89,65 @@ def test_one_more_rule_never_removes_more(points: list[RestorePoint], rules: Rul
     if rules.empty or getattr(rules, name) is not None:
         return
     more = Rules(**{**{field: getattr(rules, field) for field in rules.__struct_fields__}, name: count})
-    assert kept(decide(points, rules)) <= kept(decide(points, more))
+    assert kept(decided(points, rules)) <= kept(decided(points, more))
 
 
 @given(POINTS)
 def test_no_rule_keeps_everything(points: list[RestorePoint]) -> None:
-    assert kept(decide(points, Rules())) == {made.id for made in points}
+    assert kept(decided(points, Rules())) == {made.id for made in points}
 
 
 def test_incomplete_points_use_up_no_count() -> None:
     points = [point(0), point(10), point(20, whole=False), point(30, whole=False), point(40)]
-    decisions = {decision.point: decision for decision in decide(points, Rules(keep_last=2))}
+    decisions = {decision.point: decision for decision in decided(points, Rules(keep_last=2))}
     assert kept(list(decisions.values())) == {points[1].id, points[4].id}
     assert decisions[points[0].id].reasons == ("no rule keeps it",)
 
 
 def test_nothing_is_forgotten_after_a_failed_run() -> None:
     points = [point(0), point(10), point(20, whole=False)]
-    assert kept(decide(points, Rules(keep_last=1))) == {made.id for made in points}
+    assert kept(decided(points, Rules(keep_last=1))) == {made.id for made in points}
 
 
 def test_an_old_incomplete_point_goes() -> None:
     points = [point(0, whole=False), point(10)]
-    assert kept(decide(points, Rules(keep_last=5))) == {points[1].id}
+    assert kept(decided(points, Rules(keep_last=5))) == {points[1].id}
+
+
+@given(POINTS, RULES, st.integers(61, 1_000_000))
+def test_a_point_from_the_future_stays_and_changes_nothing_else(
+    points: list[RestorePoint], rules: Rules, minutes: int
+) -> None:
+    ahead = point(600_000 + minutes)
+    assert kept(decided([*points, ahead], rules)) == kept(decided(points, rules)) | {ahead.id}
+
+
+def test_when_the_last_proven_point_is_gone_the_one_before_it_stays() -> None:
+    points = [point(0), point(10), point(20)]
+    proven = [points[0].id, point(5).id]
+    assert kept(decided(points, Rules(keep_last=1), proven=proven)) == {points[0].id, points[2].id}
+
+
+def test_a_source_that_was_committed_twice_does_not_stand_for_another() -> None:
+    half = point(0, whole=False)
+    twice = msgspec.structs.replace(half, snapshots=half.snapshots * 2)
+    assert not twice.complete
+
+
+@pytest.mark.parametrize("wrong", [{"keep_last": 0}, {"keep_daily": -1}, {"timezone": "Middle/Earth"}])
+def test_rules_that_mean_nothing_are_refused(wrong: dict[str, int | str]) -> None:
+    with pytest.raises(ValueError, match=r"keeps at least 1|not a time zone"):
+        msgspec.convert(wrong, Rules)
 
 
 def test_days_begin_where_the_zone_says() -> None:
     late, early = point(23 * 60 + 30 - 24 * 60 + 1440), point(24 * 60 + 30)  # 23:30 and 00:30 UTC
     older = point(10)
     rules = Rules(keep_daily=2)
-    assert kept(decide([older, late, early], rules)) == {early.id, late.id}
+    assert kept(decided([older, late, early], rules)) == {early.id, late.id}
     # In New York the two are one day, so the second of the days kept is that of the oldest.
-    assert kept(decide([older, late, early], rules, zone=ZoneInfo("America/New_York"))) == {early.id, older.id}
+    there = msgspec.structs.replace(rules, timezone="America/New_York")
+    assert kept(decided([older, late, early], there)) == {early.id, older.id}
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,10 @@ class RestorePoint(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def complete(self) -> bool:
-        """Whether every snapshot of the run was committed."""
-        return len(self.snapshots) >= max(snapshot.parts for snapshot in self.snapshots)
+        """Whether every source of the run was committed; one that was committed twice counts once."""
+        return len({snapshot.source for snapshot in self.snapshots}) >= max(
+            snapshot.parts for snapshot in self.snapshots
+        )
 
 
 def restore_points(snapshots: Iterable[Snapshot]) -> list[RestorePoint]:

@@ -4,8 +4,10 @@ Rules upheld here:
 - The rules are those of restic's `forget`: points are looked at newest first, the last of each bucket (hour, day, week,
   month, year) is kept until the rule's count is used up; what is younger than `within`, counted back from the newest
   point, stays. When a count is not used up, the oldest point stays, too.
-- Above every rule: the newest whole point and the last proven one stay. An incomplete point never uses up a count. A
-  stack is never emptied.
+- Above every rule: the newest whole point stays, and of the proven ones that are still there the last. An incomplete
+  point never uses up a count. A stack is never emptied.
+- A point from the future (a clock was wrong) stays and counts for nothing: it is not the newest one, and no span of
+  time is counted back from it.
 - Nothing is forgotten after a failed run: while the newest point is incomplete, everything stays.
 - No rule at all keeps everything.
 
@@ -15,12 +17,16 @@ Source: restic, `doc/060_forget.rst`, "Removing snapshots according to a policy"
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import msgspec
 
 from holdfast.model.ids import PointId
 from holdfast.model.snapshot import RestorePoint
+
+FUTURE = timedelta(hours=1)
+"""How far ahead of this clock a point may be: hosts' clocks differ a little."""
 
 
 class Duration(msgspec.Struct, frozen=True):
@@ -44,7 +50,10 @@ class Duration(msgspec.Struct, frozen=True):
 
 
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
-    """What keeps a restore point; None is a rule that is not there."""
+    """What keeps a restore point; None is a rule that is not there. `timezone` says where days and weeks begin.
+
+    Raises: ValueError for a count below 1 or an unknown time zone.
+    """
 
     keep_last: int | None = None
     keep_hourly: int | None = None
@@ -53,11 +62,25 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     keep_monthly: int | None = None
     keep_yearly: int | None = None
     keep_within: Duration | None = None
+    timezone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        for name in _COUNTS:
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise ValueError(f"{name} is {count}: a rule keeps at least 1, one that is not wanted is left out")
+        try:
+            ZoneInfo(self.timezone)
+        except (KeyError, OSError) as error:
+            raise ValueError(f"not a time zone: {self.timezone!r}") from error
 
     @property
     def empty(self) -> bool:
         """Whether there is no rule."""
-        return self == Rules()
+        return self.keep_within is None and all(getattr(self, name) is None for name in _COUNTS)
+
+
+_COUNTS = ("keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly", "keep_yearly")
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,34 +93,40 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(
-    points: Sequence[RestorePoint], rules: Rules, *, proven: PointId | None = None, zone: tzinfo = UTC
+    points: Sequence[RestorePoint], rules: Rules, *, now: datetime, proven: Sequence[PointId] = ()
 ) -> list[Decision]:
     """A decision for each restore point of one stack, newest first.
 
     Args:
         points: all of the stack's points, in any order.
         rules: what keeps them.
-        proven: the last one that a drill proved.
-        zone: where days and weeks begin.
+        now: the present.
+        proven: those that a drill proved, in the order of the drills.
     """
-    ordered = sorted(points, key=lambda point: (point.time, point.id), reverse=True)
+    by_time = sorted(points, key=lambda point: (point.time, point.id), reverse=True)
+    ordered = [point for point in by_time if point.time <= now + FUTURE]
     whole = [point for point in ordered if point.complete]
-    reasons: dict[PointId, list[str]] = {point.id: [] for point in ordered}
-    if rules.empty:
-        for point in ordered:
-            reasons[point.id].append("no rule is set: everything stays")
-    for name, count, bucket in _buckets(rules, zone):
+    reasons: dict[PointId, list[str]] = {point.id: [] for point in by_time}
+    for name, count, bucket in _buckets(rules):
         _apply(whole, name, count, bucket, reasons)
     _apply_within(whole, rules.keep_within, reasons)
     if whole:
         reasons[whole[0].id].append("the newest whole one")
-    if proven is not None and proven in reasons:
-        reasons[proven].append("the last proven one")
+    last_proven = next((point for point in reversed(proven) if point in reasons), None)
+    if last_proven is not None:
+        reasons[last_proven].append("the last proven one")
+    if rules.empty:
+        _keep(by_time, "no rule is set: everything stays", reasons)
     if ordered and not ordered[0].complete:
-        for point in ordered:
-            if not reasons[point.id]:
-                reasons[point.id].append("the last run was not finished: nothing is forgotten until one is")
-    return [_decision(point, reasons[point.id]) for point in ordered]
+        unkept = [point for point in ordered if not reasons[point.id]]
+        _keep(unkept, "the last run was not finished: nothing is forgotten until one is", reasons)
+    _keep(by_time[: len(by_time) - len(ordered)], "dated in the future: it stays, and counts for nothing", reasons)
+    return [_decision(point, reasons[point.id]) for point in by_time]
+
+
+def _keep(points: Sequence[RestorePoint], why: str, reasons: dict[PointId, list[str]]) -> None:
+    for point in points:
+        reasons[point.id].append(why)
 
 
 def _decision(point: RestorePoint, reasons: Sequence[str]) -> Decision:
@@ -108,7 +137,9 @@ def _decision(point: RestorePoint, reasons: Sequence[str]) -> Decision:
 _Bucket = Callable[[datetime], object]
 
 
-def _buckets(rules: Rules, zone: tzinfo) -> list[tuple[str, int, _Bucket | None]]:
+def _buckets(rules: Rules) -> list[tuple[str, int, _Bucket | None]]:
+    zone = ZoneInfo(rules.timezone)
+
     def local(moment: datetime) -> datetime:
         return moment.astimezone(zone)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 
 import msgspec
@@ -24,7 +24,6 @@ from holdfast.errors import (
     RepositoryError,
     RepositoryExists,
     RepositoryNotFound,
-    StoreMissing,
 )
 from holdfast.repository import keys
 from holdfast.repository.blobs import DEFAULT_LEVEL
@@ -135,16 +134,18 @@ def init(
 def open_repository(store: Store, password: str) -> Repository:
     """Open a repository with one of its passwords.
 
-    Raises: RepositoryNotFound, WrongPassword, CorruptObject, and the store's errors.
+    Raises: StoreMissing, RepositoryNotFound, WrongPassword, CorruptObject, and the store's other errors.
     """
     try:
         stored = store.get(CONFIG)
-    except (ObjectNotFound, StoreMissing) as error:
+    except ObjectNotFound as error:
+        with suppress(ObjectNotFound):
+            store.head(CONFIG)  # some servers say the same of a missing bucket: this looks at the bucket, too
         raise RepositoryNotFound(
             "there is no repository here",
             which=store.location,
             wanted="an object named config",
-            found="no such bucket or folder" if isinstance(error, StoreMissing) else "none",
+            found="none",
             hint="check the URL; to make a new repository: holdfast init",
         ) from error
     master, key_id = keys.open_master(store, password)

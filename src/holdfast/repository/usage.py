@@ -8,10 +8,11 @@ Rules upheld here:
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject
-from holdfast.model.ids import BlobId
+from holdfast.model.ids import BlobId, SnapshotId
 from holdfast.repository.index import read_index_file
 from holdfast.repository.objects import Folder
 from holdfast.repository.pack import BlobKind, PackedBlob
@@ -39,8 +40,10 @@ class Usage:
         return [info for pack, info in self.listed.items() if pack not in self.packs]
 
 
-def measure_usage(repository: Repository) -> Usage:
-    """Read the index, the listing of packs, and every tree. The caller holds the exclusive lock.
+def measure_usage(repository: Repository, *, without: Collection[SnapshotId] = ()) -> Usage:
+    """Read the index, the listing of packs, and every tree, those of snapshots in `without` excepted.
+
+    The caller holds the exclusive lock when it means to delete something.
 
     Raises: CorruptObject when something that refers to data cannot be read, or data that is used is not there.
     """
@@ -51,7 +54,7 @@ def measure_usage(repository: Repository) -> Usage:
         usage.files[name] = set(found)
         usage.packs.update(found)
     usage.listed = {info.key.rpartition("/")[2]: info for info in repository.store.list(Folder.DATA)}
-    wanted = _referenced(repository)
+    wanted = _referenced(repository, without)
     for pack, blobs in usage.packs.items():
         if pack not in usage.listed:
             continue
@@ -65,12 +68,12 @@ def measure_usage(repository: Repository) -> Usage:
     return usage
 
 
-def _referenced(repository: Repository) -> set[BlobKey]:
+def _referenced(repository: Repository, without: Collection[SnapshotId]) -> set[BlobKey]:
     listed = repository.snapshots()
     if listed.damaged:
         raise _refuse(f"{len(listed.damaged)} snapshots cannot be read, first: {listed.damaged[0]}")
     referenced: set[BlobKey] = set()
-    waiting = [snapshot.tree for snapshot in listed.snapshots]
+    waiting = [snapshot.tree for snapshot in listed.snapshots if snapshot.id not in without]
     while waiting:
         tree = waiting.pop()
         key = (BlobKind.TREE, BlobId(bytes.fromhex(tree)))

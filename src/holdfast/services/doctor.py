@@ -2,22 +2,27 @@
 
 Rules upheld here:
 - Every check runs, also after one failed; one that depends on a failed one is left out.
-- What it writes to the store is one small object of its own, which it removes again.
+- What it writes to the store are two small objects of its own, which it removes again, also when a check failed.
 - A finding says what was found and, when something is wrong, what to do next.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import msgspec
 
 from holdfast.config.access import RepositoryAccess
+from holdfast.config.secret import read_secret_file
 from holdfast.config.sources import Directory, Postgres, Volume
 from holdfast.errors import HoldfastError, ObjectExists, ObjectNotFound
 from holdfast.model.words import seconds, size
@@ -36,6 +41,7 @@ T = TypeVar("T")
 
 _SKEW = 60.0
 _LITTLE_SPACE = 0.05
+_WRITERS = 6
 Verdict = Literal["ok", "warn", "fail"]
 
 
@@ -49,9 +55,44 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def examine(
-    access: RepositoryAccess, config: Config | None = None, *, now: Callable[[], float] = time.time
+    access: Callable[[], RepositoryAccess],
+    config: Callable[[], Config | None] = lambda: None,
+    *,
+    now: Callable[[], float] = time.time,
 ) -> list[Finding]:
-    """Every check of a repository, and of the parts that a configuration names."""
+    """Every check of a repository, and of the parts that a configuration names. That these load is a check, too."""
+    findings: list[Finding] = []
+    with _warnings(findings):
+        loaded = _try(findings, "configuration", config, lambda found: "valid" if found else "none named")
+        resolved = _try(findings, "password", access, lambda _: "found")
+    if resolved is not None:
+        findings.extend(_at(resolved, now))
+    if loaded is not None:
+        findings.extend(_sources(loaded))
+    return findings
+
+
+@contextmanager
+def _warnings(findings: list[Finding]) -> Iterator[None]:
+    """What reading the secrets warns of, as findings instead of lines in the log."""
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said = Finding(check="secrets", verdict="warn", found=record.getMessage())
+            if said not in findings:
+                findings.append(said)
+
+    logger, handler = logging.getLogger(read_secret_file.__module__), Collect()
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+
+
+def _at(access: RepositoryAccess, now: Callable[[], float]) -> list[Finding]:
     findings: list[Finding] = []
     store = _try(findings, "credentials", lambda: store_at(access), lambda _: "found")
     if store is not None:
@@ -62,8 +103,6 @@ def examine(
         finally:
             store.close()
     findings.extend(_space(access.url))
-    if config is not None:
-        findings.extend(_sources(config))
     return findings
 
 
@@ -83,20 +122,32 @@ def failed(check: str, error: HoldfastError) -> Finding:
 
 
 def _store(store: Store, now: Callable[[], float]) -> Iterator[Finding]:
-    """Write, read, list and delete one object."""
-    key, data = f"holdfast/probe-{secrets.token_hex(8)}/object", secrets.token_bytes(4096)
+    """Write, read, list and delete an object."""
+    key, data = f"holdfast/probe-{secrets.token_hex(8)}", secrets.token_bytes(4096)
     try:
         store.put(key, data, if_absent=True)
         problem = _probe(store, key, data)
         modified = store.head(key).modified
-        store.delete(key)
+        winners = _race(store, f"{key}-race")
     except HoldfastError as error:
         yield failed("store", error)
         return
+    finally:
+        for name in (key, f"{key}-race"):
+            with suppress(HoldfastError):  # told already, or only litter of a few bytes
+                store.delete(name)
     if problem:
         yield Finding(check="store", verdict="fail", found=f"{store.location}: {problem}", hint="use another server")
         return
     yield Finding(check="store", verdict="ok", found=f"{store.location}: writes, reads, lists, deletes")
+    yield Finding(
+        check="writers at once",
+        verdict="ok" if winners == 1 else "warn",
+        found=f"of {_WRITERS} that wrote one object, {winners} {'was' if winners == 1 else 'were'} told it is theirs",
+        hint=None
+        if winners == 1
+        else "the server ignores If-None-Match: let only one host ship WAL under one name, or use another server",
+    )
     skew = abs(now() - modified) if modified is not None else 0.0
     yield Finding(
         check="clock",
@@ -112,7 +163,7 @@ def _probe(store: Store, key: str, data: bytes) -> str | None:
         return "gives back other bytes than were written"
     if store.get(key, offset=100, length=50) != data[100:150]:
         return "gives a wrong range"
-    if [info.key for info in store.list(key.rpartition("/")[0])] != [key]:
+    if key not in {info.key for info in store.list(key.rpartition("/")[0])}:
         return "does not list what was just written"
     try:
         store.put(key, data + b"other", if_absent=True)
@@ -127,6 +178,22 @@ def _probe(store: Store, key: str, data: bytes) -> str | None:
         store.put(key, data)
         return None
     return "still has what was just deleted"
+
+
+def _race(store: Store, key: str) -> int:
+    """How many of several writers at the same instant a store tells that its object was absent."""
+    barrier = threading.Barrier(_WRITERS)
+
+    def write(number: int) -> bool:
+        barrier.wait(timeout=60)
+        try:
+            store.put(key, b"writer %d" % number, if_absent=True)
+        except ObjectExists:
+            return False
+        return True
+
+    with ThreadPoolExecutor(_WRITERS) as pool:
+        return sum(pool.map(write, range(_WRITERS)))
 
 
 def _repository(store: Store, access: RepositoryAccess, now: Callable[[], float]) -> Iterator[Finding]:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-
 import msgspec
 
-from holdfast.errors import HoldfastError
+from holdfast.errors import CorruptObject, HoldfastError
 from holdfast.model.proof import Proof
 from holdfast.repository.objects import Folder
 from holdfast.repository.repository import Repository
 
-log = logging.getLogger(__name__)
+
+class Proofs(msgspec.Struct, frozen=True):
+    """Every readable proof, oldest first, and the errors of those that cannot be read: they prove nothing."""
+
+    proofs: tuple[Proof, ...]
+    damaged: tuple[HoldfastError, ...]
 
 
 def store_proof(repository: Repository, proof: Proof) -> str:
@@ -19,14 +22,17 @@ def store_proof(repository: Repository, proof: Proof) -> str:
     return repository.save_document(Folder.PROOFS, msgspec.json.encode(proof))
 
 
-def proofs(repository: Repository) -> list[Proof]:
-    """Every readable proof, oldest first. A damaged one is told in the log and proves nothing."""
-    found = []
+def proofs(repository: Repository) -> Proofs:
+    """The proofs of a repository. Raises: the store's errors when they cannot be listed."""
+    found: list[Proof] = []
+    damaged: list[HoldfastError] = []
     for name, document in repository.documents(Folder.PROOFS):
+        if isinstance(document, HoldfastError):
+            damaged.append(document)
+            continue
         try:
-            if isinstance(document, HoldfastError):
-                raise document
             found.append(msgspec.json.decode(document, type=Proof))
-        except (HoldfastError, msgspec.DecodeError) as error:
-            log.warning("the proof %s cannot be read: %s", name[:8], error)
-    return sorted(found, key=lambda proof: proof.finished)
+        except msgspec.DecodeError as error:
+            which = f"{Folder.PROOFS}/{name}"
+            damaged.append(CorruptObject("a proof cannot be understood", which=which, found=str(error)))
+    return Proofs(tuple(sorted(found, key=lambda proof: proof.finished)), tuple(damaged))

@@ -4,6 +4,7 @@ Rules upheld here:
 - Everything happens under restic's exclusive lock, which no writer shares: what is unused then is unused for good, so a
   pack that an index names can go at once. A pack that no index names may be an upload whose writer lost its lock, or of
   a tool without one: it goes only when it is older than the grace period.
+- A dry run deletes nothing and takes a shared lock: it disturbs no backup.
 - What is unused is measured under the same lock, and measuring refuses when anything that could refer to data cannot
   be read.
 - A pack is rewritten only when enough of it is dead; a little waste is cheaper than the traffic.
@@ -12,10 +13,11 @@ Rules upheld here:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
+from holdfast.model.ids import SnapshotId
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind, header_size
 from holdfast.repository.repository import Repository
@@ -59,6 +61,7 @@ def prune(
     repository: Repository,
     *,
     dry_run: bool = False,
+    without: Collection[SnapshotId] = (),
     max_unused: float = MAX_UNUSED,
     grace_hours: float = GRACE_HOURS,
     now: Callable[[], float] = time.time,
@@ -68,16 +71,19 @@ def prune(
     Args:
         repository: an open repository.
         dry_run: only say what would be done.
+        without: for a dry run: snapshots to be taken as forgotten already.
         max_unused: the share of all stored bytes that may stay unused inside packs that are partly used.
         grace_hours: how old a pack must be that no index names.
         now: Unix seconds.
 
     Raises: RepositoryLocked, CorruptObject (nothing was deleted then), the store's errors.
     """
+    if without and not dry_run:
+        raise ValueError("snapshots are left out of a dry run only: forget them first")
     started = time.monotonic()
-    with repository.lock(exclusive=True) as lock:
+    with repository.lock(exclusive=not dry_run) as lock:
         repository.refresh()
-        usage = measure_usage(repository)
+        usage = measure_usage(repository, without=without)
         plan = plan_prune(usage, max_unused=max_unused, older_than=now() - grace_hours * 3600)
         written = 0
         if not dry_run and (plan.delete or plan.repack):

@@ -2,6 +2,7 @@
 
 Rules upheld here:
 - The plan is made anew under the exclusive lock, and nothing is forgotten that the new plan keeps.
+- What is told of a plan is what it does not know: proofs that cannot be read protect nothing.
 - Nothing is forgotten while a snapshot cannot be read: it might be the newest, or the only whole one.
 - Only restore points of the named stack are looked at; what restic made itself is never touched.
 """
@@ -9,11 +10,12 @@ Rules upheld here:
 from __future__ import annotations
 
 import re
-from datetime import UTC, tzinfo
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 
-from holdfast.config.stack import Stack
+from holdfast.config.models import Config
 from holdfast.errors import CorruptObject
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import RestorePoint, restore_points
@@ -21,6 +23,7 @@ from holdfast.policy.retention import Decision, Duration, Rules, decide
 from holdfast.repository.repository import Repository
 from holdfast.repository.snapshot import delete_snapshot
 from holdfast.services.proofs import proofs
+from holdfast.services.stacks import stack_of
 
 
 class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,8 +31,8 @@ class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
 
     stack: str
     rules: Rules
-    zone: str
     decisions: tuple[Decision, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def keep(self) -> tuple[Decision, ...]:
@@ -50,9 +53,9 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: tuple[SnapshotId, ...]
 
 
-def rules_of(stack: Stack) -> Rules | None:
-    """The rules that the configuration sets for a stack; None when it sets none."""
-    retention = stack.retention
+def rules_of(config: Config, stack: str) -> Rules | None:
+    """The rules that the configuration sets for a stack; None when it sets none. Raises: ConfigError."""
+    retention = stack_of(config, stack).retention
     if retention is None:
         return None
     return Rules(
@@ -63,6 +66,7 @@ def rules_of(stack: Stack) -> Rules | None:
         keep_monthly=retention.keep_monthly,
         keep_yearly=retention.keep_yearly,
         keep_within=parse_duration(retention.keep_within) if retention.keep_within else None,
+        timezone=config.timezone,
     )
 
 
@@ -74,21 +78,25 @@ def parse_duration(text: str) -> Duration:
     return Duration(*(int(part or 0) for part in found.groups()))
 
 
-def plan_retention(repository: Repository, stack: str, rules: Rules, *, zone: tzinfo = UTC) -> RetentionPlan:
+def plan_retention(
+    repository: Repository, stack: str, rules: Rules, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> RetentionPlan:
     """What the rules keep of a stack's restore points. Raises: CorruptObject when a snapshot cannot be read."""
-    proven = [proof.point for proof in proofs(repository) if proof.stack == stack and proof.passed]
-    points = _points(repository, stack)
-    decisions = decide(points, rules, proven=proven[-1] if proven else None, zone=zone)
-    return RetentionPlan(stack=stack, rules=rules, zone=str(zone), decisions=tuple(decisions))
+    found = proofs(repository)
+    proven = [proof.point for proof in found.proofs if proof.stack == stack and proof.passed]
+    decisions = decide(_points(repository, stack), rules, now=now(), proven=proven)
+    return RetentionPlan(stack=stack, rules=rules, decisions=tuple(decisions), notes=tuple(map(str, found.damaged)))
 
 
-def forget(repository: Repository, plan: RetentionPlan, *, zone: tzinfo = UTC) -> ForgetReport:
+def forget(
+    repository: Repository, plan: RetentionPlan, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+) -> ForgetReport:
     """Carry out a plan. Raises: RepositoryLocked, CorruptObject, the store's errors."""
     planned = {decision.point for decision in plan.remove}
     if not planned:
         return ForgetReport(stack=plan.stack, points=(), snapshots=())
     with repository.lock(exclusive=True) as lock:
-        still = {decision.point for decision in plan_retention(repository, plan.stack, plan.rules, zone=zone).remove}
+        still = {decision.point for decision in plan_retention(repository, plan.stack, plan.rules, now=now).remove}
         doomed = [point for point in _points(repository, plan.stack) if point.id in planned & still]
         forgotten = []
         for point in doomed:
@@ -97,6 +105,13 @@ def forget(repository: Repository, plan: RetentionPlan, *, zone: tzinfo = UTC) -
                 delete_snapshot(repository.store, snapshot.id)
                 forgotten.append(snapshot.id)
     return ForgetReport(stack=plan.stack, points=tuple(point.id for point in doomed), snapshots=tuple(forgotten))
+
+
+def snapshots_of(repository: Repository, plan: RetentionPlan) -> frozenset[SnapshotId]:
+    """The snapshots that carrying out a plan would delete."""
+    gone = {decision.point for decision in plan.remove}
+    points = _points(repository, plan.stack)
+    return frozenset(snapshot.id for point in points if point.id in gone for snapshot in point.snapshots)
 
 
 def _points(repository: Repository, stack: str) -> list[RestorePoint]:

@@ -28,7 +28,7 @@ class StackStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository at one moment. `damaged` are snapshots that cannot be read, by their errors."""
+    """A repository at one moment. `damaged` are snapshots and proofs that cannot be read."""
 
     repository: str
     location: str
@@ -41,7 +41,8 @@ def status(repository: Repository, *, now: datetime) -> StatusReport:
     """What is backed up and what was proven. Raises: the store's errors."""
     listed = repository.snapshots()
     points = restore_points(listed.snapshots)
-    drills = proofs(repository)
+    found = proofs(repository)
+    drills = found.proofs
     stacks = sorted({point.stack for point in points} | {proof.stack for proof in drills})
     return StatusReport(
         repository=repository.id,
@@ -56,7 +57,7 @@ def status(repository: Repository, *, now: datetime) -> StatusReport:
             )
             for stack in stacks
         ),
-        damaged=tuple(map(str, listed.damaged)),
+        damaged=tuple(map(str, (*listed.damaged, *found.damaged))),
     )
 
 

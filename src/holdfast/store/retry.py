@@ -1,7 +1,7 @@
 """Trying again: how often, how long to wait between, and what is worth it.
 
 Rules upheld here:
-- Only an error that calls itself transient is tried again; the last one is raised as it came.
+- Only an error that calls itself transient is tried again; the last one is raised, and says how often it was tried.
 - Waits grow twofold up to a limit, each shortened by chance to between half and all of it, so that many clients of one
   server that comes back do not knock at the same instant.
 
@@ -49,7 +49,12 @@ class Retry:
                 if not error.transient:
                     raise
             self.sleep(self._wait(attempt))
-        return work()
+        try:
+            return work()
+        except HoldfastError as error:
+            if error.transient and self.attempts > 1:
+                error.found = f"{error.found or 'no success'}, in the last of {self.attempts} attempts"
+            raise
 
     def _wait(self, attempt: int) -> float:
         ceiling = min(self.longest, self.first * 2.0 ** (attempt - 1))

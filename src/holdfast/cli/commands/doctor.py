@@ -14,8 +14,7 @@ def command(access: Access) -> int:
     """Check store, repository, locks, clock, space; with a configuration also what it names. Exits 1 when one fails."""
     from holdfast.services.doctor import examine
 
-    config = access.config() if access.config_path else None
-    findings = examine(access.resolve(), config)
+    findings = examine(access.resolve, lambda: access.config() if access.config_path else None)
     if access.json:
         text.show_json(findings)
     else:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import UTC, tzinfo
-from zoneinfo import ZoneInfo
-
 import click
+import msgspec
 
 from holdfast.cli import text
 from holdfast.cli.commands.prune import show_report as show_prune
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import ConfigError
 from holdfast.policy.retention import Rules
-from holdfast.services.retention import RetentionPlan, forget, parse_duration, plan_retention
+from holdfast.services.retention import RetentionPlan, forget, parse_duration, plan_retention, snapshots_of
 
 _COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
@@ -47,34 +45,35 @@ def command(
         within = parse_duration(keep_within) if keep_within else None
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--keep-within") from error
-    given = Rules(keep_within=within, **counts)
-    todo, zone = _rules(access, stacks, given)
+    given = msgspec.convert({"keep_within": within, **counts, "timezone": _timezone(access)}, Rules)
+    todo = _rules(access, stacks, given)
     with access.open() as repository:
-        plans = [plan_retention(repository, stack, rules, zone=zone) for stack, rules in todo]
+        plans = [plan_retention(repository, stack, rules) for stack, rules in todo]
         for plan in () if access.json else plans:
             _show(plan, dry_run=dry_run)
-        reports = [] if dry_run else [forget(repository, plan, zone=zone) for plan in plans]
+        reports = [] if dry_run else [forget(repository, plan) for plan in plans]
         pruned = None
         if and_prune:
             from holdfast.services.prune import prune
 
-            pruned = prune(repository, dry_run=dry_run)
+            gone = {snapshot for plan in plans for snapshot in snapshots_of(repository, plan)} if dry_run else ()
+            pruned = prune(repository, dry_run=dry_run, without=gone)
     if access.json:
         text.show_json({"plans": plans, "forgotten": reports, "prune": pruned})
     elif pruned is not None:
         show_prune(pruned)
 
 
-def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> tuple[list[tuple[str, Rules]], tzinfo]:
+def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> list[tuple[str, Rules]]:
     if not given.empty:
         if len(stacks) != 1:
             raise click.UsageError("rules on the command line go with one --stack NAME")
-        return [(stacks[0], given)], UTC
+        return [(stacks[0], given)]
     from holdfast.cli.stack import chosen_stacks
     from holdfast.services.retention import rules_of
 
     config = access.config()
-    found = [(name, rules_of(config.stacks[name])) for name in chosen_stacks(config, stacks)]
+    found = [(name, rules_of(config, name)) for name in chosen_stacks(config, stacks)]
     todo = [(name, rules) for name, rules in found if rules is not None]
     if not todo:
         raise ConfigError(
@@ -82,7 +81,12 @@ def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> tuple[list[
             wanted="rules below stacks.NAME.retention, or --stack NAME --keep-last N",
             hint="without rules everything stays",
         )
-    return todo, ZoneInfo(config.timezone)
+    return todo
+
+
+def _timezone(access: Access) -> str:
+    """Where days begin: as the configuration says, when there is one."""
+    return access.config().timezone if access.config_path else Rules().timezone
 
 
 def _show(plan: RetentionPlan, *, dry_run: bool) -> None:
@@ -94,3 +98,5 @@ def _show(plan: RetentionPlan, *, dry_run: bool) -> None:
     ]
     if rows:
         text.show(text.table(("", "RESTORE POINT", "TIME", "WHY"), rows))
+    for note in plan.notes:
+        text.show(f"a proof that protects nothing: {note}")
