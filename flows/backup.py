@@ -9,6 +9,7 @@ from prefect import flow
 from holdfast.services.backup import BackupReport
 from tasks.artifacts import Progress
 from tasks.backup import capture, plan_sources, report_backup
+from tasks.common import tag_run
 
 
 @flow(name="backup", flow_run_name="back up {stack}", log_prints=False, persist_result=False)
@@ -20,6 +21,7 @@ def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupRep
         config: The configuration file on the worker; empty for the one that HOLDFAST_CONFIG names.
         allow_empty: Accept a source that is empty and was not last time.
     """
+    tag_run(stack)
     plan = plan_sources(config, stack)
     progress = Progress("backup", stack, f"Backing up {stack}: {', '.join(plan.sources)}")
     reports = []

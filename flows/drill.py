@@ -8,7 +8,7 @@ from prefect import flow
 
 from holdfast.errors import DrillFailed, HoldfastError
 from holdfast.model.proof import Proof
-from tasks.common import explained
+from tasks.common import explained, tag_run
 from tasks.drill import choose, keep_proof, prove
 
 
@@ -21,6 +21,7 @@ def drill(stack: str, config: str = "", point: str = "latest") -> Proof:
         config: The configuration file on the worker; empty for the one that HOLDFAST_CONFIG names.
         point: The restore point, as `holdfast list` shows it, or latest.
     """
+    tag_run(stack)
     started = datetime.now(UTC)
     chosen = choose(config, stack, point)
     sources, failure = [], None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from holdfast.services.restore import RestoreReport
+from tasks.common import tag_run
 from tasks.restore import plan_steps, report_restore, restore_source
 
 
@@ -21,6 +22,7 @@ def restore(
         replace: Replace what is there; it is kept until the new data is whole. Stop the application first.
         dry_run: Only show what would be done. Look at it, then run again with this off.
     """
+    tag_run(stack)
     plan = plan_steps(config, stack, point, replace)
     if dry_run:
         return []

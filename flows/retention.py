@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from holdfast.services.retention import RetentionPlan
+from tasks.common import tag_run
 from tasks.retention import forget_points, plan_forgetting, prune_data
 
 
@@ -18,6 +19,7 @@ def retention(stack: str, config: str = "", dry_run: bool = False, prune: bool =
         dry_run: Only show what would be forgotten, and why.
         prune: Then delete the data that nothing refers to any more.
     """
+    tag_run(stack)
     plan: RetentionPlan = plan_forgetting(config, stack)
     if not dry_run:
         forget_points(config, plan)

@@ -52,13 +52,13 @@ def _row(source: SourceReport) -> dict[str, str]:
     share = known / source.bytes_processed if source.bytes_processed else 0.0
     return {
         "source": source.source,
-        "snapshot": source.snapshot[:8],
+        "unreadable": str(source.incomplete) if source.incomplete else "none",
         "files": f"{source.files_new + source.files_changed + source.files_unmodified:,}",
-        "new or changed": f"{source.files_new + source.files_changed:,}",
+        "changed": f"{source.files_new + source.files_changed:,}",
         "seen": size(source.bytes_processed),
-        "new data": size(source.bytes_added),
-        "deduplicated": f"{max(share, 0.0):.1%}",
+        "new": size(source.bytes_added),
+        "known": f"{max(share, 0.0):.1%}",
         "stored": size(source.bytes_stored),
-        "unreadable": str(source.incomplete),
         "time": seconds(source.seconds),
+        "snapshot": source.snapshot[:8],
     }

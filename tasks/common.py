@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
-from prefect import Task, get_run_logger, task
+from prefect import Task, get_client, get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import flow_run
 from prefect.tasks import exponential_backoff
 
 from holdfast.config.access import find_config
@@ -98,6 +100,13 @@ def explained() -> Iterator[None]:
         for line in [str(error), *details, *([f"hint: {error.hint}"] if error.hint else [])]:
             log.log(logging.ERROR, "%s", line)
         raise
+
+
+def tag_run(*words: str) -> None:
+    """Tag the present flow run, so that the UI finds it by them, however it was started."""
+    present = flow_run.get_id()
+    with get_client(sync_client=True) as client:
+        client.update_flow_run(UUID(str(present)), tags=sorted({"holdfast", *words, *flow_run.get_tags()}))
 
 
 class Ticker:

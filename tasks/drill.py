@@ -53,9 +53,9 @@ def keep_proof(
         rows = [
             {
                 "source": source.source,
+                "differences": "; ".join(source.problems[:5]) or "none",
                 "compared": source.compared,
                 "restored in": seconds(source.restore_seconds),
-                "differences": "; ".join(source.problems[:5]) or "none",
             }
             for source in proof.sources
         ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.schedules import CronSchedule
 
 from deployments.serve import deployments
@@ -30,13 +30,19 @@ def artifact(key: str) -> Any:
     return sorted(found, key=lambda made: str(made.created))[-1]
 
 
+def flows_tagged(tag: str) -> set[str]:
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag])))
+        return {client.read_flow(run.flow_id).name for run in runs}
+
+
 def test_the_main_job(site: Site) -> None:
     backup("docs", config=site.config)
     (site.source / "file 3").write_text("changed")
     second = backup("docs", config=site.config)
     assert second.sources[0].files_changed == 1
     table = artifact("backup-docs")
-    assert '"deduplicated"' in table.data
+    assert '"known": "95.0%"' in table.data
     assert second.point in table.description
     assert verify(config=site.config, read_data_percent=100).ok
     plan = retention("docs", config=site.config)
@@ -49,6 +55,8 @@ def test_the_main_job(site: Site) -> None:
     assert not site.source.exists()
     reports = restore("docs", config=site.config, dry_run=False)
     assert reports[0].files == 20
+    assert {"backup", "verify", "retention", "restore", "drill"} == flows_tagged("holdfast")
+    assert {"backup", "retention", "restore", "drill"} == flows_tagged("docs")
     assert (site.source / "file 3").read_text() == "changed"
 
 
