@@ -87,9 +87,21 @@ def _decompress(frame: bytes, raw_length: int, which: str) -> bytes:
         # -1: the frame does not say; then the length that the index gave bounds the output.
         if raw_length > MAX_BLOB or claimed not in (-1, raw_length):
             raise corrupt(which, f"{raw_length} bytes when decompressed (at most {MAX_BLOB})", f"a claim of {claimed}")
-        plain = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompress(frame, max_output_size=raw_length)
+        plain = _decompressor().decompress(frame, max_output_size=raw_length)
     except zstandard.ZstdError as error:
         raise corrupt(which, "a zstd frame", str(error)) from error
     if len(plain) != raw_length:
         raise corrupt(which, f"{raw_length} bytes when decompressed", f"{len(plain)}")
     return plain
+
+
+_local = threading.local()
+
+
+def _decompressor() -> zstandard.ZstdDecompressor:
+    """This thread's zstd context: making one costs as much as a small blob."""
+    try:
+        found: zstandard.ZstdDecompressor = _local.decompressor
+    except AttributeError:
+        found = _local.decompressor = zstandard.ZstdDecompressor(max_window_size=1 << 27)
+    return found

@@ -65,6 +65,17 @@ def parse_time(text: str) -> int:
     """RFC 3339 as nanoseconds since the epoch; 0 for the empty text. Raises: CorruptObject."""
     if not text:
         return 0
+    # What Go writes of UTC; the seconds of a directory's files are often the same ones.
+    second = _parsed_seconds.get(text[:19]) if text[-1] == "Z" else None
+    if second is not None and text[19] == "." and text[20:-1].isdecimal():
+        return second * 1_000_000_000 + int(text[20:29].rstrip("Z").ljust(9, "0"))
+    return _parse_any_time(text)
+
+
+_parsed_seconds: dict[str, int] = {}
+
+
+def _parse_any_time(text: str) -> int:
     match = _TIME.fullmatch(text)
     if match is None:
         raise CorruptObject("a time in the repository is badly written", which=repr(text[:80]), wanted="RFC 3339")
@@ -78,6 +89,10 @@ def parse_time(text: str) -> int:
     if sign:
         offset = int(offset_hours) * 3600 + int(offset_minutes) * 60
         seconds -= offset if sign == "+" else -offset
+    else:
+        if len(_parsed_seconds) > 4096:
+            _parsed_seconds.clear()
+        _parsed_seconds[text[:19]] = seconds
     return seconds * 1_000_000_000 + int((fraction or "0")[:9].ljust(9, "0"))
 
 

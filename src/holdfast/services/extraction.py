@@ -30,7 +30,11 @@ _WAVE = 40_000
 """Files that are written together: bounds memory, and still reads each pack about once."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_REOPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_KEPT_OPEN = 128
+"""Files with several blobs that stay open between two of them: most are whole again before another is begun."""
+_ZEROS = bytes(1 << 20)
 
 
 @dataclass(slots=True)
@@ -52,6 +56,8 @@ class _File:
     missing: int
     damaged: HoldfastError | None = None
     started: bool = False
+    fd: int | None = None
+    busy: int = 0
 
 
 class Extraction:
@@ -70,6 +76,7 @@ class Extraction:
         self._waiting = 0
         self._directories: list[tuple[bytes, Node]] = []
         self._later: list[tuple[bytes, Node]] = []
+        self._open = 0
         self._first_links: dict[tuple[int, int], bytes] = {}
         self._links: list[tuple[bytes, bytes]] = []
 
@@ -132,8 +139,7 @@ class Extraction:
         self._waiting += 1
         file = _File(path, node, len(node.blobs))
         if not node.blobs:
-            file.started = True
-            self._complete(file, os.open(path, _MAKE | os.O_EXCL, 0o600))
+            self._write_whole(file, b"")
             return
         offset = 0
         for text in node.blobs:
@@ -155,50 +161,77 @@ class Extraction:
         self._on_progress(self.done)
 
     def _deliver(self, targets: list[tuple[_File, int]], data: bytes) -> None:
+        zeros: bool | None = None
         for file, offset in targets:
-            with self._lock:
-                flags = _MAKE if file.started else _MAKE | os.O_EXCL
+            if len(file.node.blobs) == 1:
+                self._write_whole(file, data)
+                continue
+            if zeros is None:
+                zeros = _is_zeros(data)
+            self._write_part(file, b"" if zeros else data, offset)
+
+    def _write_whole(self, file: _File, data: bytes) -> None:
+        """A file of one blob, which no other thread knows: made, written and finished in one go."""
+        fd = os.open(file.path, _MAKE, 0o600)
+        file.started = True
+        try:
+            _write_at(fd, data, 0)
+            self._finish_file(file, fd)
+        finally:
+            os.close(fd)
+        self._count(file)
+
+    def _write_part(self, file: _File, data: bytes, offset: int) -> None:
+        with self._lock:
+            # Opened under the lock: of two threads with blobs of one file the second must not make it again.
+            if file.fd is None:
+                file.fd = os.open(file.path, _REOPEN if file.started else _MAKE, 0o600)
                 file.started = True
-                # Opened under the lock: of two threads with blobs of one file the second must not make it again.
-                fd = os.open(file.path, flags, 0o600)
-            try:
-                _write_at(fd, data, offset, hole=len(file.node.blobs) > 1)
-            except BaseException:
-                os.close(fd)
-                raise
-            self._arrived(file, fd)
+                self._open += 1
+            file.busy += 1
+            fd = file.fd
+        try:
+            _write_at(fd, data, offset)
+        finally:
+            self._arrived(file)
 
     def _fail(self, targets: list[tuple[_File, int]], error: HoldfastError) -> None:
         for file, _ in targets:
             with self._lock:
                 file.damaged = file.damaged or error
-            self._arrived(file, None)
+                file.busy += 1
+            self._arrived(file)
 
-    def _arrived(self, file: _File, fd: int | None) -> None:
+    def _arrived(self, file: _File) -> None:
+        """One blob less to wait for. The last one finishes the file; a file that waits long is closed until then."""
         with self._lock:
             file.missing -= 1
+            file.busy -= 1
             last = file.missing == 0
-        if not last:
-            if fd is not None:
-                os.close(fd)
-        elif file.damaged is None and fd is not None:
-            self._complete(file, fd)
-        else:
-            if fd is not None:
-                os.close(fd)
-            self._drop(file)
-
-    def _complete(self, file: _File, fd: int) -> None:
+            fd = file.fd
+            if not last and (fd is None or file.busy or self._open <= _KEPT_OPEN):
+                return
+            file.fd = None
+            self._open -= fd is not None
         try:
-            size = os.fstat(fd).st_size
-            if len(file.node.blobs) > 1 and size < file.node.size:
-                # The file ends in a hole.
-                os.ftruncate(fd, file.node.size)
-            elif size != file.node.size:
-                file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(size))
-            self._metadata.apply(fd, file.node)
+            if last and fd is not None and file.damaged is None:
+                self._finish_file(file, fd)
         finally:
-            os.close(fd)
+            if fd is not None:
+                os.close(fd)
+        if last:
+            self._count(file)
+
+    def _finish_file(self, file: _File, fd: int) -> None:
+        size = os.fstat(fd).st_size
+        if len(file.node.blobs) > 1 and size < file.node.size:
+            # The file ends in a hole.
+            os.ftruncate(fd, file.node.size)
+        elif size != file.node.size:
+            file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(size))
+        self._metadata.apply(fd, file.node)
+
+    def _count(self, file: _File) -> None:
         if file.damaged is not None:
             self._drop(file)
             return
@@ -249,14 +282,17 @@ class Extraction:
         self.done.others += 1
 
 
-def _write_at(fd: int, data: bytes, offset: int, *, hole: bool) -> None:
-    if hole and not data.strip(b"\0"):
-        return
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(fd, view, offset)
-        offset += count
-        view = view[count:]
+def _is_zeros(data: bytes) -> bool:
+    """Whether it may stay a hole. Compared with zeros in large pieces: looking for another byte one by one is slow."""
+    if data and data[0]:
+        return False
+    return all(data[at : at + len(_ZEROS)] == _ZEROS[: len(data) - at] for at in range(0, len(data), len(_ZEROS)))
+
+
+def _write_at(fd: int, data: bytes, offset: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(fd, memoryview(data)[written:] if written else data, offset + written)
 
 
 def _write_error(error: OSError, target: bytes) -> RestoreError:
