@@ -78,12 +78,12 @@ verify: {cron: 0 5 * * *, read_data: 2.5%}
 def test_the_least_that_is_needed() -> None:
     config = from_yaml(HEAD)
     assert config.timezone == "UTC"
-    assert config.repository.level == 3
+    assert config.repository.level == 2
     assert not config.stacks
     assert config.verify is None
 
 
-@pytest.mark.parametrize(("text", "level"), [("auto", 3), ("off", 0), ("'off'", 0), ("1", 1), ("19", 19)])
+@pytest.mark.parametrize(("text", "level"), [("auto", 2), ("off", 0), ("'off'", 0), ("1", 1), ("19", 19)])
 def test_compression(text: str, level: int) -> None:
     config = from_yaml(f"version: 1\nrepository: {{url: /b, password_file: /p, compression: {text}}}\n")
     assert config.repository.level == level
@@ -398,3 +398,18 @@ def test_reads_the_password_of_a_database(tmp_path: Path) -> None:
     assert password
     assert password.reveal() == " word "
     assert second.password({}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("500KiB/s", 512_000), ("20 MiB/s", 20 << 20), ("1.5GiB/s", 3 << 29), ("2048B/s", 2048)]
+)
+def test_limits(text: str, found: int) -> None:
+    config = from_yaml(f"version: 1\nrepository: {{url: /b, password_file: /p, limits: {{upload: '{text}'}}}}\n")
+    limits = config.repository.store_limits()
+    assert (limits.upload, limits.download, limits.connections) == (found, None, 4)
+
+
+@pytest.mark.parametrize("text", ["20MB", "20 MiB", "fast", "0MiB/s", "1B/s", "-1MiB/s"])
+def test_what_is_no_rate(text: str) -> None:
+    with pytest.raises(InvalidConfig, match="rate"):
+        from_yaml(f"version: 1\nrepository: {{url: /b, password_file: /p, limits: {{download: '{text}'}}}}\n")

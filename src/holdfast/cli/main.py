@@ -9,6 +9,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import logging
@@ -33,6 +34,7 @@ COMMANDS = {
     "key": "List, add and remove the repository's passwords.",
     "list": "List restore points and snapshots.",
     "prune": "Delete data that no snapshot refers to any more.",
+    "repair": "Make a damaged or lost index anew from the packs.",
     "restore": "Restore a snapshot into a directory, or a stack to its place.",
     "status": "Show what is backed up, how fresh it is, and what was proven.",
     "unlock": "Remove stale locks from the repository.",
@@ -85,6 +87,8 @@ def main() -> NoReturn:
     """Entry point of the `holdfast` command."""
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
+    # A backup makes hundreds of thousands of records without cycles: looking for cycles each 700 of them is waste.
+    gc.set_threshold(100_000, 20, 100)
     logging.basicConfig(level=logging.WARNING, format="holdfast: %(levelname)s: %(message)s", stream=sys.stderr)
     try:
         status = cli.main(standalone_mode=False)

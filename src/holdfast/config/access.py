@@ -53,12 +53,22 @@ class S3Options:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How hard the store may be used: bytes per second each way, None for no limit; requests at the same time."""
+
+    upload: int | None = None
+    download: int | None = None
+    connections: int = 4
+
+
+@dataclass(frozen=True, slots=True)
 class RepositoryAccess:
     """What it takes to open a repository."""
 
     url: str
     password: Secret = field(repr=False)
     s3: S3Options = S3Options()
+    limits: StoreLimits = StoreLimits()
 
 
 def from_environment(
@@ -99,7 +109,7 @@ def resolve_access(
     own = loaded.repository
     if url is None or url == own.url:
         options = own.s3.options() if own.s3 else S3Options()
-        return RepositoryAccess(own.url, password or own.password(env), options)
+        return RepositoryAccess(own.url, password or own.password(env), options, own.store_limits())
     if explicit:
         raise _two_repositories()
     if password is None:

@@ -182,3 +182,23 @@ DurationText = Annotated[
     ),
 ]
 Count = Annotated[int, Field(strict=True, ge=1), Words("a whole number, 1 or more")]
+
+_RATE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_RATE = re.compile(r"([0-9]{1,6}(?:\.[0-9]{1,3})?) ?(B|KiB|MiB|GiB)/s")
+
+
+def rate_bytes(text: str) -> int:
+    """A `Rate` in bytes per second."""
+    match = _RATE.fullmatch(text)
+    if match is None:
+        raise ValueError("not a rate")
+    return int(float(match[1]) * _RATE_UNITS[match[2]])
+
+
+def _rate(text: str) -> str:
+    if rate_bytes(text) < 1024:
+        raise ValueError("it is less than 1 KiB/s")
+    return text
+
+
+Rate = Annotated[str, Spelling("a rate", "such as 500KiB/s, 20MiB/s or 1.5GiB/s", rf"^{_RATE.pattern}$", check=_rate)]

@@ -9,23 +9,25 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from holdfast.config.access import RepositoryAccess, S3Options
+from holdfast.config.access import RepositoryAccess, S3Options, StoreLimits
 from holdfast.config.base import Model, at_most_one, exactly_one
 from holdfast.config.fields import (
     EndpointUrl,
     EngineUrl,
     ProfileName,
+    Rate,
     RegionName,
     RepositoryUrl,
     SecretFile,
     SecretVariable,
+    rate_bytes,
 )
 from holdfast.config.secret import Secret, read_secret_file, read_secret_variable
 from holdfast.config.spelling import Commented, Words, wrong
 
 STORED_AS_IS = 0
-AUTO_LEVEL = 3
-"""restic's default, and the level beyond which more time hardly saves more bytes."""
+AUTO_LEVEL = 2
+"""As small as level 3 within a percent on mixed data, in two thirds of the time."""
 
 
 class S3(Model):
@@ -108,6 +110,34 @@ Compression = Annotated[
 ]
 
 
+class Limits(Model):
+    """How hard the store is used."""
+
+    upload: Rate | None = Field(
+        default=None,
+        description="Bytes per second that are written to the store at most.",
+        examples=["20MiB/s"],
+    )
+    download: Rate | None = Field(
+        default=None,
+        description="Bytes per second that are read from the store at most.",
+        examples=["50MiB/s"],
+    )
+    connections: Annotated[int, Field(strict=True, ge=1, le=64), Words("a whole number, 1 to 64")] = Field(
+        default=4,
+        description="Requests to the store at the same time. More of them hide the latency of a distant server, and "
+        "take 16 MiB of memory for every second one.",
+    )
+
+    def values(self) -> StoreLimits:
+        """The same in bytes per second."""
+        return StoreLimits(
+            upload=rate_bytes(self.upload) if self.upload else None,
+            download=rate_bytes(self.download) if self.download else None,
+            connections=self.connections,
+        )
+
+
 class Repository(Model):
     """Where the backups are kept: a restic repository of format version 2."""
 
@@ -130,10 +160,11 @@ class Repository(Model):
     s3: S3 | None = Field(default=None, description="How the S3 server is reached; only for an S3 URL.")
     compression: Compression = Field(
         default="auto",
-        description="How hard data is compressed. `auto` is level 3, and what does not shrink is stored as it is at "
+        description="How hard data is compressed. `auto` is level 2, and what does not shrink is stored as it is at "
         "any level; `off` stores everything as it is.",
         examples=["auto", "off", 9],
     )
+    limits: Limits | None = Field(default=None, description="How hard the store is used.")
 
     @classmethod
     def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
@@ -156,7 +187,13 @@ class Repository(Model):
 
     def access(self, env: Mapping[str, str] = os.environ) -> RepositoryAccess:
         """What it takes to open it: reads the secrets that are named. Raises: ConfigError."""
-        return RepositoryAccess(self.url, self.password(env), self.s3.options() if self.s3 else S3Options())
+        return RepositoryAccess(
+            self.url, self.password(env), self.s3.options() if self.s3 else S3Options(), self.store_limits()
+        )
+
+    def store_limits(self) -> StoreLimits:
+        """How hard the store may be used."""
+        return self.limits.values() if self.limits else StoreLimits()
 
     def password(self, env: Mapping[str, str] = os.environ) -> Secret:
         """The repository's password. Raises: ConfigError."""

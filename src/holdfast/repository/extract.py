@@ -34,9 +34,7 @@ Deliver = Callable[[BlobId, bytes], None]
 Fail = Callable[[BlobId, HoldfastError], None]
 
 
-def read_blobs(
-    repository: Repository, wanted: Iterable[BlobId], deliver: Deliver, fail: Fail, *, threads: int = 4
-) -> None:
+def read_blobs(repository: Repository, wanted: Iterable[BlobId], deliver: Deliver, fail: Fail) -> None:
     """Read data blobs in the order of the packs; `deliver` and `fail` are called from several threads, once per blob.
 
     Raises: what `deliver` raises, and errors of the store that are not about single objects (StoreUnavailable,
@@ -48,7 +46,7 @@ def read_blobs(
             pieces.append(Piece(blob, repository.reader.locate(BlobKind.DATA, blob)))
         except CorruptObject as error:
             fail(blob, error)
-    with ThreadPoolExecutor(threads, "extract") as pool:
+    with ThreadPoolExecutor(repository.connections, "extract") as pool:
         futures = [pool.submit(_read_range, repository, group, deliver, fail) for group in group_ranges(pieces)]
         try:
             for future in as_completed(futures):

@@ -47,7 +47,7 @@ class BlobReader:
                 which=f"{kind.word} blob {blob.hex()}",
                 wanted="an entry in an index file",
                 found="none",
-                hint="holdfast verify --read-data names what is affected; `restic repair index` rebuilds a lost index",
+                hint="holdfast verify --read-data names what is affected; holdfast repair index rebuilds a lost index",
             )
         return where
 

@@ -38,6 +38,8 @@ from holdfast.repository.writer import BlobWriter
 from holdfast.store.base import Store
 
 VERSION = 2
+CONNECTIONS = 4
+"""Requests to the store at the same time, when nothing else is said."""
 
 
 class _ConfigJson(msgspec.Struct, kw_only=True):
@@ -54,6 +56,7 @@ class Repository:
         self.key = key
         self.key_id = key_id
         self.id = repository_id
+        self.connections = CONNECTIONS
 
     def __repr__(self) -> str:
         return f"Repository({self.location!r})"
@@ -80,7 +83,7 @@ class Repository:
     @cached_property
     def index(self) -> Index:
         """The index as it was when it was first asked for: for reading."""
-        return load_index(self.store, self.key)
+        return load_index(self.store, self.key, threads=self.connections)
 
     @cached_property
     def reader(self) -> BlobReader:
@@ -94,7 +97,7 @@ class Repository:
 
     def writer(self, *, level: int = DEFAULT_LEVEL) -> BlobWriter:
         """A writer of blobs that knows what `index` knows. The caller holds a lock."""
-        return BlobWriter(self.store, self.key, self.index, level=level)
+        return BlobWriter(self.store, self.key, self.index, level=level, uploads=max(1, self.connections // 2))
 
     def save_document(self, folder: Folder, plaintext: bytes) -> str:
         """Store a sealed document; its name."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Iterator
 from holdfast.errors import CorruptObject
 from holdfast.repository.blobs import open_blob
 from holdfast.repository.extract import Piece, group_ranges
-from holdfast.repository.index import MAX_BLOBS_PER_FILE, Location, write_index_file
+from holdfast.repository.index import Location, index_parts, write_index_file
 from holdfast.repository.lock import Lock
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import PackedBlob
@@ -43,7 +43,7 @@ def remove_packs(
     lock.ensure_held()
     stale = [name for name, packs in usage.files.items() if packs & gone]
     kept = {pack: usage.packs[pack] for name in stale for pack in usage.files[name] if pack not in gone}
-    for part in _index_parts(kept):
+    for part in index_parts(kept):
         write_index_file(repository.store, repository.key, part)
     for name in stale:
         lock.ensure_held()
@@ -74,16 +74,3 @@ def _used_blobs(repository: Repository, usage: Usage, pack: str) -> Iterator[tup
             sealed = data[piece.where.offset - start :][: piece.where.length]
             open_blob(repository.key, sealed, piece.blob, piece.where)
             yield by_place[piece.where.offset], sealed
-
-
-def _index_parts(packs: dict[str, list[PackedBlob]]) -> Iterator[dict[str, list[PackedBlob]]]:
-    part: dict[str, list[PackedBlob]] = {}
-    count = 0
-    for pack, blobs in packs.items():
-        part[pack] = blobs
-        count += len(blobs)
-        if count >= MAX_BLOBS_PER_FILE:
-            yield part
-            part, count = {}, 0
-    if part:
-        yield part

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from holdfast.config.access import RepositoryAccess
+from holdfast.repository.cache import CachedStore, cache_folder
 from holdfast.repository.repository import Repository, init, open_repository
 from holdfast.store.base import Store
-from holdfast.store.url import open_store
+from holdfast.store.throttle import ThrottledStore
+from holdfast.store.url import S3Url, open_store, parse_url
 
 
 def store_at(access: RepositoryAccess) -> Store:
     """The store of a repository. Raises: ConfigError, StoreDenied when no credentials can be found."""
     s3 = access.s3
-    return open_store(
+    store = open_store(
         access.url,
         endpoint=s3.endpoint,
         region=s3.region,
@@ -20,7 +22,11 @@ def store_at(access: RepositoryAccess) -> Store:
         secret_key=s3.secret_key.reveal() if s3.secret_key else None,
         session_token=s3.session_token.reveal() if s3.session_token else None,
         profile=s3.profile,
+        connections=4 * access.limits.connections,
     )
+    if access.limits.upload or access.limits.download:
+        return ThrottledStore(store, upload=access.limits.upload, download=access.limits.download)
+    return store
 
 
 def open_repository_at(access: RepositoryAccess) -> Repository:
@@ -28,7 +34,11 @@ def open_repository_at(access: RepositoryAccess) -> Repository:
 
     Raises: RepositoryNotFound, WrongPassword, CorruptObject, ConfigError, and the store's errors.
     """
-    return open_repository(store_at(access), access.password.reveal())
+    repository = open_repository(store_at(access), access.password.reveal())
+    repository.connections = access.limits.connections
+    if isinstance(parse_url(access.url), S3Url):
+        repository.store = CachedStore(repository.store, cache_folder(repository.id))
+    return repository
 
 
 def init_repository_at(access: RepositoryAccess) -> Repository:

@@ -49,7 +49,7 @@ class Extracted:
     notes: list[str] = field(default_factory=list)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _File:
     path: bytes
     node: Node
@@ -76,7 +76,7 @@ class Extraction:
         self._waiting = 0
         self._directories: list[tuple[bytes, Node]] = []
         self._later: list[tuple[bytes, Node]] = []
-        self._open = 0
+        self._open: set[_File] = set()
         self._first_links: dict[tuple[int, int], bytes] = {}
         self._links: list[tuple[bytes, bytes]] = []
 
@@ -152,12 +152,19 @@ class Extraction:
 
     def _write_wave(self) -> None:
         wanted, self._wanted, self._waiting = self._wanted, {}, 0
-        read_blobs(
-            self._repository,
-            wanted,
-            lambda blob, data: self._deliver(wanted[blob], data),
-            lambda blob, error: self._fail(wanted[blob], error),
-        )
+        try:
+            read_blobs(
+                self._repository,
+                wanted,
+                lambda blob, data: self._deliver(wanted[blob], data),
+                lambda blob, error: self._fail(wanted[blob], error),
+            )
+        finally:
+            # Empty unless reading stopped half-way.
+            for file in self._open:
+                if file.fd is not None:
+                    os.close(file.fd)
+            self._open.clear()
         self._on_progress(self.done)
 
     def _deliver(self, targets: list[tuple[_File, int]], data: bytes) -> None:
@@ -187,7 +194,7 @@ class Extraction:
             if file.fd is None:
                 file.fd = os.open(file.path, _REOPEN if file.started else _MAKE, 0o600)
                 file.started = True
-                self._open += 1
+                self._open.add(file)
             file.busy += 1
             fd = file.fd
         try:
@@ -209,10 +216,10 @@ class Extraction:
             file.busy -= 1
             last = file.missing == 0
             fd = file.fd
-            if not last and (fd is None or file.busy or self._open <= _KEPT_OPEN):
+            if not last and (fd is None or file.busy or len(self._open) <= _KEPT_OPEN):
                 return
             file.fd = None
-            self._open -= fd is not None
+            self._open.discard(file)
         try:
             if last and fd is not None and file.damaged is None:
                 self._finish_file(file, fd)
