@@ -72,7 +72,8 @@ def _work_together(url: str, tmp_path: Path, *, writers: int, rounds: int, env: 
             prune(open_repository(_store(url, env), PASSWORD), grace_hours=0, max_unused=0)
             pruned += 1
         except RepositoryLocked:
-            time.sleep(0.05)
+            pass
+        time.sleep(0.3)
     for child in children:
         output, _ = child.communicate()
         assert child.returncode == 0
@@ -193,8 +194,9 @@ class Life(RuleBasedStateMachine):
 
     @rule()
     def lose_the_index(self) -> None:
-        for path in (self.path / "index").iterdir():
-            path.unlink()
+        store = DirectoryStore(self.path)
+        for info in list(store.list("index")):
+            store.delete(info.key)
         assert repair_index(reopen(self.path)).lost == ()
 
     @invariant()
@@ -209,8 +211,9 @@ class Life(RuleBasedStateMachine):
             shutil.rmtree(out)
 
     def _forget_locks(self) -> None:
-        for lock in (self.path / "locks").iterdir():
-            lock.unlink()
+        store = DirectoryStore(self.path)
+        for info in list(store.list("locks")):
+            store.delete(info.key)
 
 
 Life.TestCase.settings = settings(

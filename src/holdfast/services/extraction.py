@@ -17,7 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, RestoreError, TargetFull
+from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, RestoreError, TargetFull, UnsafeName
 from holdfast.model.ids import BlobId
 from holdfast.repository.extract import read_blobs
 from holdfast.repository.gofields import unquote
@@ -35,6 +35,7 @@ _REOPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 128
 """Files with several blobs that stay open between two of them: most are whole again before another is begun."""
 _ZEROS = bytes(1 << 20)
+_NAME_MAX, _PATH_MAX = 255, 4096  # Linux, limits.h
 
 
 @dataclass(slots=True)
@@ -118,7 +119,19 @@ class Extraction:
         except (CorruptObject, ObjectNotFound) as error:
             self._damage(parent, f"everything below it is lost: {error}")
             return []
-        return [(os.path.join(parent, unquote(node.name)), node) for node in nodes]
+        found: list[tuple[bytes, Node]] = []
+        seen: set[bytes] = set()
+        for node in nodes:
+            name = unquote(node.name)
+            path = os.path.join(parent, name)
+            if name in seen:
+                raise UnsafeName("a name comes twice in one directory", which=os.fsdecode(path))
+            seen.add(name)
+            if len(name) > _NAME_MAX or len(path) >= _PATH_MAX:
+                self._damage(path[:_PATH_MAX], "its path is too long here: restore to a target with a shorter path")
+            else:
+                found.append((path, node))
+        return found
 
     def _take(self, path: bytes, node: Node) -> None:
         if node.type == "dir":

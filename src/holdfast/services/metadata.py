@@ -12,9 +12,10 @@ import os
 import threading
 
 from holdfast.repository.gofields import parse_time, unix_mode
-from holdfast.repository.tree import Node
+from holdfast.repository.tree import Node, Xattr
 
-_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EINVAL})
+# ERANGE and E2BIG: an attribute whose name or value is longer than this filesystem takes.
+_REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EINVAL, errno.ERANGE, errno.E2BIG})
 
 
 class MetadataWriter:
@@ -38,12 +39,18 @@ class MetadataWriter:
         if node.type != "symlink":
             os.chmod(target, unix_mode(node.mode))
         for attribute in node.extended_attributes or ():
-            try:
-                os.setxattr(target, attribute.name, attribute.value or b"", follow_symlinks=follow)
-            except OSError as error:
-                self._refuse(f"attribute {attribute.name}", error)
+            self._set_attribute(target, attribute, follow=follow)
         mtime = parse_time(node.mtime)
         os.utime(target, ns=(mtime, mtime), follow_symlinks=follow)
+
+    def _set_attribute(self, target: int | bytes, attribute: Xattr, *, follow: bool) -> None:
+        kind = f"attribute {attribute.name[:255]!r}"
+        try:
+            os.setxattr(target, attribute.name, attribute.value or b"", follow_symlinks=follow)
+        except ValueError:
+            self._refuse(kind, OSError(errno.EINVAL, "not a valid name"))
+        except OSError as error:
+            self._refuse(kind, error)
 
     @property
     def notes(self) -> list[str]:
