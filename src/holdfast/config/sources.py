@@ -103,8 +103,8 @@ class Wal(Model):
     shorthand: ClassVar[str | None] = "spool"
 
     spool: DirectoryPath = Field(
-        description="The directory of the host in which finished WAL waits to be shipped. It needs room for all that is "
-        "written while the store cannot be reached, and belongs to this server alone.",
+        description="The directory of the host in which finished WAL waits to be shipped. It needs room for all that "
+        "is written while the store cannot be reached, and belongs to this server alone.",
         examples=["/var/lib/holdfast/spool/shop-db"],
     )
     via: Literal["stream", "archive"] = Field(

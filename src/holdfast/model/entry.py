@@ -89,6 +89,8 @@ class Entry:
     `mode` holds the 12 permission bits (0o7777) ; `kind` holds the type. Times are nanoseconds since the Unix epoch.
     `inode`, `device` and `links` are 0 where the source has none; two FILE entries with `links` > 1 and equal
     (`device`, `inode`) are hard links to one file. `size` is 0 where it is not known beforehand (a stream).
+    `cut` asks for blobs of exactly so many bytes instead of content-defined ones: for files that are rewritten in
+    place, page by page.
     """
 
     path: bytes
@@ -106,6 +108,7 @@ class Entry:
     link_target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     content: Content | None = None
+    cut: int = 0
 
 
 class Source(Protocol):

@@ -41,9 +41,10 @@ def prepare(session: Session) -> None:
         session.execute(f"SET {name} = '{value}'")
 
 
-def table_facts(session: Session, *, digest: bool) -> tuple[TableFacts, ...]:
-    """Every table of the session's database; `digest` False counts only."""
-    found = sorted(session.query(_TABLES), key=lambda row: (row["schema"], row["table"]))
+def table_facts(session: Session, *, digest: bool, logged: bool = False) -> tuple[TableFacts, ...]:
+    """Every table of the session's database; `digest` False counts only, `logged` leaves unlogged tables out."""
+    tables = f"{_TABLES} AND c.relpersistence <> 'u'" if logged else _TABLES
+    found = sorted(session.query(tables), key=lambda row: (row["schema"], row["table"]))
     return tuple(
         TableFacts(schema=row["schema"], table=row["table"], rows=count, digest=value)
         for row in found
@@ -70,7 +71,7 @@ def roles(session: Session) -> tuple[str, ...]:
     return tuple(sorted(row["name"] for row in rows))
 
 
-def cluster_facts(server: Server, names: list[str], *, digest: bool) -> PostgresFacts:
+def cluster_facts(server: Server, names: list[str], *, digest: bool, logged: bool = False) -> PostgresFacts:
     """The facts of these databases now, one transaction each. Raises: DatabaseUnavailable, DatabaseDenied."""
     with server.session() as session:
         version, known, present = server_version(session), roles(session), set(databases(session))
@@ -81,5 +82,5 @@ def cluster_facts(server: Server, names: list[str], *, digest: bool) -> Postgres
         with server.session(name) as session:
             session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             prepare(session)
-            facts.append(DatabaseFacts(name=name, tables=table_facts(session, digest=digest)))
+            facts.append(DatabaseFacts(name=name, tables=table_facts(session, digest=digest, logged=logged)))
     return PostgresFacts(version=version, databases=tuple(facts), image=server.image, roles=known, user=server.user)

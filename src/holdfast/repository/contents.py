@@ -18,7 +18,16 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from holdfast.model.entry import ByteStream, Entry, LocalFile
-from holdfast.repository.chunker import MAX_SIZE, MIN_SIZE, FileRange, cut_buffer, cut_stream, data_and_holes
+from holdfast.repository.chunker import (
+    MAX_SIZE,
+    MIN_SIZE,
+    FileRange,
+    cut_buffer,
+    cut_fixed,
+    cut_stream,
+    data_and_holes,
+    fixed_groups,
+)
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.writer import BlobWriter
 
@@ -80,6 +89,17 @@ class PendingFile:
             self.outcome.content = [blob for future in self._futures for blob in future.result()]
         self._futures = []
         return self.outcome
+
+
+@dataclass(frozen=True, slots=True)
+class HeldContent:
+    """A content that was read before its entry's turn came."""
+
+    pending: PendingFile
+
+    def open(self) -> ByteStream:
+        """It was read already, and cannot be read again."""
+        raise ValueError("this content was read already")
 
 
 class ContentReader:
@@ -144,10 +164,14 @@ class ContentReader:
             return _failed(captured, error)
         finally:
             os.close(fd)
-        captured.content = [self._blobs.save(BlobKind.DATA, chunk).hex() for chunk in cut_buffer(data)]
+        captured.content = self._save_pieces(data, entry.cut)
         captured.size = entry.size = len(data)
         self._on_bytes(len(data))
         return captured
+
+    def _save_pieces(self, data: bytes | memoryview, cut: int) -> list[str]:
+        pieces = cut_fixed(data, cut) if cut else cut_buffer(bytes(data))
+        return [self._blobs.save(BlobKind.DATA, piece).hex() for piece in pieces]
 
     def _save_chunk(self, chunk: memoryview) -> list[str]:
         return [self._blobs.save(BlobKind.DATA, chunk).hex()]
@@ -156,7 +180,7 @@ class ContentReader:
 
     def _read_stream(self, pending: PendingFile, stream: ByteStream) -> None:
         try:
-            futures, size = self._cut_and_submit(cut_stream(stream))
+            futures, size = self._submit_stream(stream, pending.entry.cut)
         finally:
             stream.close()
         pending.outcome.size = pending.entry.size = size
@@ -170,7 +194,7 @@ class ContentReader:
             try:
                 for attempt in range(_TRIES):
                     before = _regular(fd)
-                    futures, size = self._read_ranges(fd, before)
+                    futures, size = self._read_ranges(fd, before, entry.cut)
                     captured.size = size
                     captured.changed = _adopt(entry, before, os.fstat(fd), size)
                     if not captured.changed or attempt == _TRIES - 1:
@@ -182,10 +206,10 @@ class ContentReader:
             futures = []
         pending.wait_for_chunks(futures)
 
-    def _read_ranges(self, fd: int, status: os.stat_result) -> tuple[list[Future[list[str]]], int]:
+    def _read_ranges(self, fd: int, status: os.stat_result, cut: int) -> tuple[list[Future[list[str]]], int]:
         futures: list[Future[list[str]]] = []
         size = 0
-        sparse = status.st_blocks * 512 < status.st_size
+        sparse = status.st_blocks * 512 < status.st_size and not cut
         ranges: Iterable[tuple[int, int, bool]] = (
             data_and_holes(fd, status.st_size) if sparse else [(0, status.st_size, False)]
         )
@@ -195,9 +219,20 @@ class ContentReader:
                 futures.extend(self._zero_chunks(end - start))
                 size += end - start
             else:
-                more, count = self._cut_and_submit(cut_stream(FileRange(fd, start, end)))
+                more, count = self._submit_stream(FileRange(fd, start, end), cut)
                 futures.extend(more)
                 size += count
+        return futures, size
+
+    def _submit_stream(self, stream: ByteStream, cut: int) -> tuple[list[Future[list[str]]], int]:
+        if not cut:
+            return self._cut_and_submit(cut_stream(stream))
+        futures: list[Future[list[str]]] = []
+        size = 0
+        for group in fixed_groups(stream, cut):
+            futures.append(self._blobs.submit(len(group), self._save_pieces, group, cut))
+            size += len(group)
+            self._on_bytes(len(group))
         return futures, size
 
     def _cut_and_submit(self, chunks: Iterable[memoryview]) -> tuple[list[Future[list[str]]], int]:

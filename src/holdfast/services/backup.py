@@ -149,7 +149,8 @@ def capture(
 
 
 def _archive_data(archiver: TreeArchiver, source: Source) -> None:
-    for entry in source.entries():
+    entries = source.entries()
+    for entry in archiver.in_order(entries) if getattr(source, "unordered", False) else entries:
         entry.path = layout.DATA + b"/" + entry.path if entry.path else layout.DATA
         archiver.add(entry)
 

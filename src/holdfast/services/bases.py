@@ -1,0 +1,113 @@
+"""Base backups: from the configuration to a source, and from snapshots to what a recovery can start from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from holdfast.config.sources import Postgres
+from holdfast.errors import CorruptObject, HoldfastError
+from holdfast.model.base import METHOD, BaseBackup, BaseFacts
+from holdfast.model.ids import PointId
+from holdfast.model.manifest import Manifest
+from holdfast.model.snapshot import Snapshot
+from holdfast.model.wal import Lsn
+from holdfast.postgres.base import PostgresBase
+from holdfast.repository.repository import Repository
+from holdfast.services.databases import server_of
+from holdfast.services.restore import open_snapshot
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Config
+    from holdfast.engine.discovery import Container
+
+
+@contextmanager
+def base_source(config: Config, spec: Postgres) -> Iterator[PostgresBase]:
+    """A configured server as a source of base backups. Raises: as `server_of`."""
+    with server_of(config, spec) as server:
+        yield PostgresBase(
+            server,
+            label=spec.label,
+            archived=spec.wal is not None,
+            subpath=_subpath(config, spec),
+            only=spec.databases if spec.databases == "all" else tuple(spec.databases),
+            compare=spec.compare,
+        )
+
+
+def is_base(manifest: Manifest | None) -> bool:
+    """Whether a snapshot is a base backup."""
+    return manifest is not None and manifest.kind == "postgres" and manifest.facts.get("method") == METHOD
+
+
+def base_facts_of(manifest: Manifest) -> BaseFacts:
+    """What a base backup says of itself. Raises: CorruptObject."""
+    try:
+        return msgspec.convert(manifest.facts, BaseFacts)
+    except msgspec.ValidationError as error:
+        raise CorruptObject("a snapshot's facts cannot be read", which=manifest.source, found=str(error)) from error
+
+
+def base_of(snapshot: Snapshot, facts: BaseFacts) -> BaseBackup:
+    """A base backup as recovery sees it."""
+    return BaseBackup(
+        snapshot=snapshot.id,
+        point=snapshot.point or PointId(snapshot.id),
+        system=facts.system,
+        timeline=facts.timeline,
+        start=Lsn.parse(facts.start),
+        stop=Lsn.parse(facts.stop),
+        stopped=facts.stopped,
+        segment_size=facts.segment_size,
+        self_contained=facts.wal_included,
+    )
+
+
+def bases_of(
+    repository: Repository, snapshots: Iterable[Snapshot], *, source: str | None = None
+) -> list[tuple[BaseBackup, BaseFacts]]:
+    """The base backups among snapshots, oldest first; those whose manifest cannot be read are left out.
+
+    Raises: the store's errors.
+    """
+    found = []
+    for snapshot in snapshots:
+        if not snapshot.source.startswith("postgres:") or (source is not None and snapshot.source != source):
+            continue
+        try:
+            manifest = open_snapshot(repository, snapshot).manifest
+            if manifest is not None and is_base(manifest):
+                facts = base_facts_of(manifest)
+                found.append((base_of(snapshot, facts), facts))
+        except (CorruptObject, HoldfastError) as error:
+            if not isinstance(error, CorruptObject):
+                raise
+    return sorted(found, key=lambda pair: (pair[0].stopped, pair[0].snapshot))
+
+
+def _subpath(config: Config, spec: Postgres) -> str:
+    """Where PGDATA lies below the root of the volume that it is on; "" where it is the root, or no volume."""
+    if spec.container is None:
+        return ""
+    from holdfast.engine.discovery import find_running
+    from holdfast.engine.exec import ContainerRunner
+    from holdfast.services.stacks import engine_of
+
+    with engine_of(config) as engine:
+        container = find_running(engine, spec.container)
+        argv = ["psql", "-X", "-A", "-t", "-U", spec.user, "-d", "template1", "-c", "SHOW data_directory"]
+        secret = spec.password()
+        env = {"PGPASSWORD": secret.reveal()} if secret else {}
+        directory = ContainerRunner(engine, container.name).run(argv, env=env).decode().strip()
+        return below_mount(container, directory)
+
+
+def below_mount(container: Container, directory: str) -> str:
+    """A path of the container relative to the mount that holds it; "" where none does."""
+    holding = [m.target for m in container.mounts if os.path.commonpath([m.target, directory]) == m.target]
+    return os.path.relpath(directory, max(holding, key=len)).removeprefix(".").lstrip("/") if holding else ""
