@@ -36,12 +36,13 @@ _MAGIC = b"HFW1"
 class WalHeader(msgspec.Struct, frozen=True, kw_only=True):
     """What an object says of itself: `size` of the content in bytes; the times of the first and last commit in it.
 
-    `seen` is when the file was last written, where it was found.
+    `seen` is when the file was last written, where it was found; `written` how much of a partial segment was, in bytes.
     """
 
     system: str
     name: str
     size: int
+    written: int | None = None
     seen: datetime | None = None
     first_commit: datetime | None = None
     last_commit: datetime | None = None

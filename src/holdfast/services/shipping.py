@@ -72,6 +72,10 @@ class Shipper:
                         notify(file.name.text)
         return self._report(outcomes, time.monotonic() - started)
 
+    def has_confirmed(self, file: Waiting) -> bool:
+        """Whether this very file is in the archive."""
+        return self._confirmed.get(file.name.text) == _mark(file)
+
     def _try(self, file: Waiting) -> Stored | HoldfastError:
         try:
             return self._ship_one(file)
@@ -144,6 +148,7 @@ def header_for(system: str, name: WalName, data: bytes, file: Waiting | None = N
         system=system,
         name=name.text,
         size=len(data),
+        written=len(data.rstrip(b"\0")) if name.kind is WalKind.PARTIAL else None,
         seen=file.modified if file else None,
         first_commit=commits[0] if commits else None,
         last_commit=commits[1] if commits else None,
