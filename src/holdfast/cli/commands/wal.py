@@ -112,10 +112,9 @@ def ship(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
 
 def _show_shipped(source: WalSource, report: ShipReport) -> None:
     rate = f", {text.size(report.bytes / report.seconds)}/s" if report.bytes and report.seconds else ""
-    text.show(
-        f"{source.spec.label}: {report.shipped} files shipped, {report.known} were archived already, "
-        f"{report.left} left; {text.size(report.bytes)}, {text.size(report.stored)} stored in {text.seconds(report.seconds)}{rate}"
-    )
+    amount = f"{text.size(report.bytes)}, {text.size(report.stored)} stored in {text.seconds(report.seconds)}{rate}"
+    counts = f"{report.shipped} files shipped, {report.known} were archived already, {report.left} left"
+    text.show(f"{source.spec.label}: {counts}; {amount}")
     for line in report.failed[:10]:
         text.show(f"  not shipped: {line}")
 
@@ -162,7 +161,7 @@ def _run(access: Access, stacks: tuple[str, ...], source: str | None, *, base: b
             back_up(config, own, found.stack, now=lambda: datetime.now(UTC))
 
     with open_repository_at(access_of(config)) as repository:
-        runners = [WalRunner(config, repository, found, **({"on_gap": take_base} if base else {})) for found in sources]
+        runners = [WalRunner(config, repository, found, on_gap=take_base if base else _tell_only) for found in sources]
         threads = [threading.Thread(target=runner.run, args=(stop,), name="wal") for runner in runners]
         for thread in threads:
             thread.start()
