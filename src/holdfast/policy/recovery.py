@@ -81,8 +81,11 @@ def plan_recovery(
     if target.kind is TargetKind.LATEST or target.kind is TargetKind.CONSISTENT:
         return _last_resort(bases, stock, target, last_commit)
     refusals: list[tuple[Possible, RestoreError]] = []
-    for base, history in _ways(bases, stock, target):
-        possible = _possible(base, history, stock, last_commit)
+    found = [_possible(base, history, stock, last_commit) for base, history in _ways(bases, stock, target)]
+    usable = [possible for possible in found if is_recoverable(possible.base, stock)]
+    if found and not usable:
+        raise _incomplete(found[0], stock)
+    for possible in usable:
         try:
             return _along(possible, stock, target, last_commit)
         except (TargetOutOfRange, WalMissing) as error:
@@ -158,8 +161,6 @@ def _last_resort(
 def _along(possible: Possible, stock: Stock, target: RecoveryTarget, last_commit: LastCommit) -> RecoveryPlan:
     """The plan from one base along one history. Raises: TargetOutOfRange, WalMissing."""
     base, reached = possible.base, possible.reach
-    if not is_recoverable(base, stock):
-        raise _incomplete(possible, stock)
     if target.kind is TargetKind.LSN and target.lsn is not None:
         segments, partial = _to_lsn(possible, stock, target.lsn)
     elif target.kind is TargetKind.TIME and target.time is not None:
@@ -215,18 +216,27 @@ def _first_after(segments: Sequence[WalSegment], when: datetime, last_commit: La
 
 
 def _best(refusals: Sequence[tuple[Possible, RestoreError]], target: RecoveryTarget) -> RestoreError:
-    """Of several refusals the one that helps most: a missing segment before a wrong range; the widest range."""
+    """Of several refusals, on the newest timeline: that of the newest base before the target, else of the oldest one.
+
+    The range that it tells is that of all of them.
+    """
     if not refusals:
         return TargetOutOfRange("no base backup lies on this timeline", which=f"timeline {target.timeline}")
-    missing = [error for _, error in refusals if isinstance(error, WalMissing)]
-    if missing:
-        return missing[0]
     newest = refusals[0][0].history.timeline
     same = [(possible, error) for possible, error in refusals if possible.history.timeline == newest]
-    oldest = min((possible for possible, _ in same), key=lambda possible: possible.base.stopped)
-    error = same[0][1] if target.kind is not TargetKind.TIME else same[-1][1]
-    error.wanted = f"from {oldest.words()}"
+    started = [error for possible, error in same if not _is_before(possible, target)]
+    error = started[0] if started else same[-1][1]
+    if isinstance(error, TargetOutOfRange):
+        oldest = min((possible for possible, _ in same), key=lambda possible: possible.base.stopped)
+        error.wanted = f"from {oldest.words()}"
     return error
+
+
+def _is_before(possible: Possible, target: RecoveryTarget) -> bool:
+    """Whether the target lies before the base's end."""
+    if target.time is not None:
+        return target.time < possible.base.stopped
+    return target.lsn is not None and target.lsn < possible.base.stop
 
 
 def _out_of_range(what: str, possible: Possible, found: str) -> TargetOutOfRange:

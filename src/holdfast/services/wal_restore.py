@@ -8,12 +8,13 @@ Rules upheld here:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.errors import RestoreError, WalMissing
 from holdfast.model.wal import WalKind, WalName, WalSegment, history_name, parse_wal_name
 from holdfast.policy.recovery import RecoveryPlan
+from holdfast.policy.wal import Stock
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.shipping import partial_of
@@ -45,29 +46,29 @@ def prefetch(
     plan: RecoveryPlan,
     folder: str,
     *,
-    owner: tuple[int, int] | None = None,
+    histories: Stock,
     notify: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Write every file that a recovery plan needs into a folder, which is made; the bytes written.
+
+    All histories come along, those of other branches as well: a promotion takes the first timeline without one.
 
     Raises: WalMissing, CorruptObject, RestoreError, the store's errors.
     """
     try:
         os.mkdir(folder, 0o700)
-        if owner is not None:
-            os.chown(folder, *owner)
     except OSError as error:
         raise RestoreError("cannot make the folder for WAL", which=folder, found=error.strerror) from error
     jobs: list[tuple[WalName, str]] = [(_named(segment), segment.name) for segment in plan.segments]
     if plan.partial is not None:
         jobs.append((partial_of(_named(plan.partial)), plan.partial.name))
     jobs.extend(
-        (WalName(history_name(number), WalKind.HISTORY, number), history_name(number)) for number in plan.timelines
+        (WalName(history_name(number), WalKind.HISTORY, number), history_name(number)) for number in histories.histories
     )
 
     def bring(job: tuple[WalName, str]) -> int:
         _, data = archive.read(job[0])
-        _write(os.path.join(folder, job[1]), data, owner=owner, durable=False)
+        _write(os.path.join(folder, job[1]), data, durable=False)
         notify(len(data))
         return len(data)
 
@@ -75,13 +76,7 @@ def prefetch(
         return sum(pool.map(bring, jobs))
 
 
-def required_objects(plan: RecoveryPlan) -> Sequence[str]:
-    """The names of what a plan needs, for people."""
-    names = [segment.name for segment in plan.segments]
-    return [*names, f"{plan.partial.name}.partial"] if plan.partial else names
-
-
-def _write(target: str, data: bytes, *, owner: tuple[int, int] | None = None, durable: bool = True) -> None:
+def _write(target: str, data: bytes, *, durable: bool = True) -> None:
     try:
         if durable:
             publish(write_unfinished(os.path.dirname(target), data), target, replace=True)
@@ -91,8 +86,6 @@ def _write(target: str, data: bytes, *, owner: tuple[int, int] | None = None, du
             rest = memoryview(data)
             while rest:
                 rest = rest[file.write(rest) :]
-            if owner is not None:
-                os.fchown(file.fileno(), *owner)
     except OSError as error:
         raise RestoreError("cannot write a WAL file", which=target, found=error.strerror or str(error)) from error
 

@@ -74,6 +74,7 @@ class WalStatus(msgspec.Struct, frozen=True, kw_only=True):
 def wal_status(config: Config, repository: Repository, source: WalSource, *, now: datetime) -> WalStatus:
     """Look everywhere. A server that does not answer is a finding, not an error. Raises: the store's errors."""
     cluster, slot, archiver, problem = _ask(config, source)
+    repository.refresh()  # backups that others took since it was opened count, too
     snapshots = [s for s in repository.snapshots().snapshots if s.stack == source.stack]
     bases = tuple(base for base, _ in bases_of(repository, snapshots, source=source.spec.label))
     system = cluster.system if cluster else source.spool.owner() or (bases[-1].system if bases else None)
