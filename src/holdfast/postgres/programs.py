@@ -11,7 +11,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -158,8 +157,28 @@ def client_programs(server_version: int) -> str:
     return fitting[0][1]
 
 
+def server_programs(version: int) -> str:
+    """The folder of server programs of exactly this major version (`server_version_num`), for a data directory.
+
+    Raises: SourceNotFound.
+    """
+    wanted = version // 10_000
+    found = {folder: _major(folder) for folder in _folders()}
+    for folder, major in found.items():
+        if major == wanted and os.access(os.path.join(folder, "postgres"), os.X_OK):
+            return folder
+    raise SourceNotFound(
+        "there is no PostgreSQL server for this data directory",
+        which="postgres",
+        wanted=f"version {wanted}",
+        found=", ".join(str(major) for major in sorted({major for major in found.values() if major})) or "none",
+        hint=f"apt-get install postgresql-{wanted}",
+    )
+
+
 def _folders() -> list[str]:
-    on_path = [os.path.dirname(path)] if (path := shutil.which("pg_dump")) else []
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    on_path = [folder for folder in path if os.access(os.path.join(folder, "pg_dump"), os.X_OK)]
     return [*on_path, *sorted(glob.glob("/usr/lib/postgresql/*/bin")), *sorted(glob.glob("/usr/pgsql-*/bin"))]
 
 

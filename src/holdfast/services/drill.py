@@ -59,6 +59,10 @@ def prove_snapshot(repository: Repository, snapshot: Snapshot, sandboxes: Sandbo
     with reading(repository):
         data = open_snapshot(repository, snapshot)
     if data.manifest is not None and data.manifest.kind == "postgres":
+        from holdfast.services.bases import is_base
+
+        if is_base(data.manifest):
+            return _prove_base(repository, snapshot, data.manifest, sandboxes)
         return _prove_database(repository, snapshot, data, data.manifest, sandboxes)
     return _prove_tree(repository, snapshot, data, sandboxes)
 
@@ -111,6 +115,13 @@ def _prove_database(
         load_dump(repository, data, server)
         seconds = time.monotonic() - started
         compared, problems = prove_dump(facts, server)
+    return _source_proof(snapshot, compared, seconds, problems)
+
+
+def _prove_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, sandboxes: Sandboxes) -> SourceProof:
+    from holdfast.services.base_drill import drill_base
+
+    compared, seconds, problems = drill_base(repository, snapshot, manifest, sandboxes.engine)
     return _source_proof(snapshot, compared, seconds, problems)
 
 
