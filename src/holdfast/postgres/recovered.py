@@ -104,7 +104,7 @@ def _check_structure(server: Server) -> tuple[str, list[str]]:
         said = error.found or ""
         absent = ("exit status 127", "No such file", "is not available", "could not open extension", "not found")
         if any(words in said for words in absent):
-            return "structure not checked: amcheck is not there", []
+            return f"structure not checked: there is no amcheck ({said[-200:]})", []
         return "structure checked", [f"pg_amcheck: {said[-400:]}"]
     return "structure checked by pg_amcheck", []
 

@@ -14,6 +14,8 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from holdfast.errors import RecoveryFailed, TargetOutOfRange, WalMissing
@@ -37,13 +39,21 @@ _INSIDE = "/holdfast-drill"
 Start = Callable[[list[str]], Server]
 
 
-def drill_base(
-    repository: Repository, snapshot: Snapshot, manifest: Manifest, engine: Engine | None
-) -> tuple[str, float, list[str]]:
-    """What was compared, the seconds that the recovery took, and the differences.
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """What was compared, in words; the seconds that the recovery took; the differences.
 
-    Raises: WalMissing when its WAL is not whole, RecoveryFailed, and what restoring raises.
+    `until` is the last commit that a recovery could have reached: what the archive held then.
     """
+
+    compared: str
+    seconds: float
+    problems: list[str]
+    until: datetime | None
+
+
+def drill_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, engine: Engine | None) -> Drilled:
+    """Prove one base backup. Raises: WalMissing when its WAL is not whole, RecoveryFailed, as restoring."""
     facts = base_facts_of(manifest)
     planned, note = plan_drill(repository, snapshot, base_of(snapshot, facts), facts)
     with _place(engine, facts) as (directory, start):
@@ -53,7 +63,7 @@ def drill_base(
         seconds = time.monotonic() - started
         compared, problems = prove_base(facts, server, planned.plan.target.kind)
     wal = f"recovered over {report.wal_files} WAL files to {planned.plan.target}"
-    return f"{wal}; {compared}{note}", seconds, problems
+    return Drilled(f"{wal}; {compared}{note}", seconds, problems, planned.plan.possible.until)
 
 
 def plan_drill(repository: Repository, snapshot: Snapshot, base: BaseBackup, facts: BaseFacts) -> tuple[PitrPlan, str]:

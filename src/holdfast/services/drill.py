@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
+
 from holdfast.config.models import Config
 from holdfast.errors import HoldfastError, SnapshotNotFound
 from holdfast.model.manifest import Manifest
@@ -86,7 +88,10 @@ def conclude(
         started=started,
         finished=finished,
         rto_seconds=sum(source.restore_seconds for source in sources),
-        rpo_seconds=(started - point.time).total_seconds(),
+        rpo_seconds=max(
+            (max(0.0, (started - (source.recoverable_until or point.time)).total_seconds()) for source in sources),
+            default=(started - point.time).total_seconds(),
+        ),
         sources=tuple(sources),
         sandbox=sandbox,
         error=None if error is None else str(error),
@@ -121,8 +126,9 @@ def _prove_database(
 def _prove_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, sandboxes: Sandboxes) -> SourceProof:
     from holdfast.services.base_drill import drill_base
 
-    compared, seconds, problems = drill_base(repository, snapshot, manifest, sandboxes.engine)
-    return _source_proof(snapshot, compared, seconds, problems)
+    drilled = drill_base(repository, snapshot, manifest, sandboxes.engine)
+    proof = _source_proof(snapshot, drilled.compared, drilled.seconds, drilled.problems)
+    return msgspec.structs.replace(proof, recoverable_until=drilled.until)
 
 
 def _source_proof(snapshot: Snapshot, compared: str, seconds: float, problems: Sequence[str]) -> SourceProof:
