@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -67,6 +68,13 @@ class Server:
         """The user and group that own its data directory, where the server is at hand; None where it is not."""
         with self.session() as session:
             directory = str(session.query("SELECT current_setting('data_directory') AS path")[0]["path"])
+        if self.image is None:
+            # Outside a container: the directory is there when the server is on this machine.
+            try:
+                status = os.stat(directory)
+            except OSError:
+                return None
+            return status.st_uid, status.st_gid
         try:
             said = self._runner.run(["stat", "-c", "%u %g", directory]).split()
         except CommandFailed:
