@@ -24,6 +24,7 @@ from holdfast.errors import (
 )
 from holdfast.model.base import RecoveryTarget, TargetKind
 from holdfast.model.wal import parse_wal_name
+from holdfast.policy.wal_findings import Name
 from holdfast.policy.wal_setup import archive_command
 from holdfast.services.access import init_repository_at
 from holdfast.services.backup import take_backup
@@ -44,7 +45,7 @@ Make = Callable[..., Site]
 
 @pytest.fixture
 def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
-    """Makes sites: a server with small segments, set up and in a repository of its own; all of them end with the test."""
+    """Makes sites: a server with small segments, set up, with a repository of its own; they end with the test."""
     programs, clusters = programs_of(MAJOR), []
 
     def build(*arguments: str, settings: str = "", via: str = "stream", ready: bool = True) -> Site:
@@ -70,7 +71,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Make]:
 
 def fill(cluster: Cluster, rows: int = 20_000) -> None:
     """Several segments of WAL."""
-    cluster.sql(f"CREATE TABLE IF NOT EXISTS filler (n int, x text); INSERT INTO filler SELECT g, md5(g::text) FROM generate_series(1, {rows}) g")  # fmt: skip
+    cluster.sql("CREATE TABLE IF NOT EXISTS filler (n int, x text)")
+    cluster.sql(f"INSERT INTO filler SELECT g, md5(g::text) FROM generate_series(1, {rows}) g")  # noqa: S608
 
 
 def test_promotion_goes_on_archiving_and_is_recovered_across(make: Make) -> None:
@@ -259,7 +261,7 @@ def test_damaged_and_missing_segments_are_named_before_anything_is_written(make:
         with pytest.raises(WalMissing, match=f"{victim.name}.*last reachable commit"):
             plan_pitr(repository, "shop", "db", at(middle + timedelta(milliseconds=1)))
     found = {finding.name: finding.text for finding in site.status().findings}
-    assert victim.name in found["gap"]
+    assert victim.name in found[Name.GAP]
     with site.archiving():
         deadline = time.monotonic() + 20
         while "gap" not in site.gaps:
@@ -404,13 +406,19 @@ def test_a_password_that_changed_is_told(make: Make) -> None:
     site = make()
     site.cluster.sql("CREATE ROLE backup SUPERUSER REPLICATION LOGIN PASSWORD 'old'")
     hba = site.cluster.data / "pg_hba.conf"
-    hba.write_text("local all all trust\nhost all postgres 127.0.0.1/32 trust\nhost all,replication backup 127.0.0.1/32 scram-sha-256\n")  # fmt: skip
+    lines = (
+        "local all all trust",
+        "host all postgres 127.0.0.1/32 trust",
+        "host all,replication backup 127.0.0.1/32 scram-sha-256",
+    )
+    hba.write_text("\n".join((*lines, "")))
     site.cluster.sql("SELECT pg_reload_conf()")
     secret = site.folder / "db-password"
     secret.write_text("old")
     secret.chmod(0o600)
     document = site.folder / "holdfast.yaml"
-    document.write_text(document.read_text().replace("method: base", f"method: base\n        user: backup\n        password_file: {secret}"))  # fmt: skip
+    more = f"method: base\n        user: backup\n        password_file: {secret}"
+    document.write_text(document.read_text().replace("method: base", more))
     site.reload()
     with site.archiving() as runner:
         site.back_up()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.config.sources import Postgres
-from holdfast.errors import CorruptObject, HoldfastError
+from holdfast.errors import CorruptObject
 from holdfast.model.base import METHOD, BaseBackup, BaseFacts
 from holdfast.model.ids import PointId
 from holdfast.model.manifest import Manifest
@@ -24,6 +25,9 @@ from holdfast.services.restore import open_snapshot
 if TYPE_CHECKING:
     from holdfast.config.models import Config
     from holdfast.engine.discovery import Container
+
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -69,25 +73,35 @@ def base_of(snapshot: Snapshot, facts: BaseFacts) -> BaseBackup:
 
 
 def bases_of(
-    repository: Repository, snapshots: Iterable[Snapshot], *, source: str | None = None
+    repository: Repository, snapshots: Iterable[Snapshot], *, source: str | None = None, strict: bool = False
 ) -> list[tuple[BaseBackup, BaseFacts]]:
-    """The base backups among snapshots, oldest first; those whose manifest cannot be read are left out.
+    """The base backups among snapshots, oldest first.
 
-    Raises: the store's errors.
+    Those whose facts cannot be read are left out, with a word in the log; with `strict` they are an error.
+
+    Raises: CorruptObject, the store's errors.
     """
     found = []
     for snapshot in snapshots:
         if not snapshot.source.startswith("postgres:") or (source is not None and snapshot.source != source):
             continue
         try:
-            manifest = open_snapshot(repository, snapshot).manifest
-            if manifest is not None and is_base(manifest):
+            manifest = _manifest_of(repository, snapshot)
+            if is_base(manifest):
                 facts = base_facts_of(manifest)
                 found.append((base_of(snapshot, facts), facts))
-        except (CorruptObject, HoldfastError) as error:
-            if not isinstance(error, CorruptObject):
+        except CorruptObject as error:
+            if strict:
                 raise
+            log.warning("snapshot %s is not looked at: %s", snapshot.short_id, error)
     return sorted(found, key=lambda pair: (pair[0].stopped, pair[0].snapshot))
+
+
+def _manifest_of(repository: Repository, snapshot: Snapshot) -> Manifest:
+    manifest = open_snapshot(repository, snapshot).manifest
+    if manifest is None:
+        raise CorruptObject("the manifest of a database's snapshot cannot be read", which=snapshot.short_id)
+    return manifest
 
 
 def _subpath(config: Config, spec: Postgres) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from holdfast.policy.wal_findings import Finding
     from holdfast.services.shipping import ShipReport
     from holdfast.services.wal import WalSource
+    from holdfast.services.wal_expiry import WalExpiryReport
     from holdfast.services.wal_setup import SetupReport
     from holdfast.services.wal_status import WalStatus
 
@@ -222,6 +223,34 @@ def _show_status(status: WalStatus) -> None:
         text.show(f"  {'FINDING' if finding.critical else 'finding'}        {finding.name}: {finding.text}")
         if finding.hint:
             text.show(f"                 hint: {finding.hint}")
+
+
+@command.command()
+@repository_options
+@click.option("--dry-run", is_flag=True, help="Only show what would go, and why.")
+def expire(access: Access, dry_run: bool) -> None:
+    """Delete the WAL that no base backup and no recovery window needs."""
+    reports = expire_by_configuration(access, dry_run=dry_run)
+    if access.json:
+        text.show_json(reports)
+
+
+def expire_by_configuration(access: Access, *, dry_run: bool) -> list[WalExpiryReport]:
+    """Expire WAL by the windows of the configuration, and tell people. Raises: as `services.wal_expiry`."""
+    from holdfast.services.access import open_repository_at
+    from holdfast.services.stacks import access_of
+    from holdfast.services.wal_expiry import expire_wal, windows_of
+
+    config = access.config()
+    with open_repository_at(access_of(config)) as repository:
+        reports = expire_wal(repository, windows_of(config), dry_run=dry_run)
+    for report in () if access.json else reports:
+        would = "would be " if dry_run else ""
+        freed = f"{report.files_removed} files {would}removed, {text.size(report.bytes_freed)} freed"
+        text.show(f"WAL of cluster {report.system}: {freed}")
+        for line in report.lines:
+            text.show(f"  {line}")
+    return reports
 
 
 @command.command()
