@@ -9,6 +9,7 @@ import pwd
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -167,13 +168,15 @@ def server_user() -> pwd.struct_passwd | None:
 
 
 def open_up(folder: Path) -> None:
-    """Let the server's user into a folder of ours."""
+    """Give a folder of ours to the server's user."""
     owner = server_user()
-    if owner is None:
-        return
-    os.chown(folder, owner.pw_uid, owner.pw_gid)
-    for parent in folder.parents:
-        if parent == Path("/tmp"):
-            break
-        with contextlib.suppress(PermissionError):
-            parent.chmod(parent.stat().st_mode | 0o011)
+    if owner is not None:
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+
+
+@contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A temporary folder that other users can enter: pytest's own can be closed to them at any time."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-test-", ignore_cleanup_errors=True) as name:
+        os.chmod(name, 0o755)  # noqa: S103  the server's user has to come through
+        yield Path(name)

@@ -104,7 +104,10 @@ stacks:
 
     def caught_up(self) -> None:
         """Wait until everything that the server wrote so far is archived."""
+        self.cluster.sql("SELECT pg_current_xact_id()")
         lsn = Lsn.parse(self.cluster.sql("SELECT pg_current_wal_insert_lsn()"))
+        if self.via == "archive":
+            self.cluster.sql("SELECT pg_switch_wal()")
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             end = self.status().exposure.archived_to

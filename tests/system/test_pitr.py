@@ -17,18 +17,17 @@ from holdfast.services.drill import drill
 from holdfast.services.pitr import plan_pitr
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
-from tests.support.clusters import Cluster, on_path, programs_of
+from tests.support.clusters import Cluster, on_path, open_folder, programs_of
 from tests.support.pitr import Site, at, now, server_time
 
 
 @pytest.fixture(scope="module", params=[15, 16, 18])
-def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """A server that is set up, with a base backup in a repository. Segments of 1 MiB on one of them."""
     programs = programs_of(request.param)
-    folder = tmp_path_factory.mktemp(f"site{request.param}")
     arguments = ["--wal-segsize=1"] if request.param == 16 else []
-    cluster = Cluster.make(programs, folder / "server", *arguments).start()
-    with on_path(programs):
+    with open_folder() as folder, on_path(programs):
+        cluster = Cluster.make(programs, folder / "server", *arguments).start()
         made = Site(cluster, folder)
         made.configure(cluster)
         init_repository_at(access_of(made.config)).store.close()

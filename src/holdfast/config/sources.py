@@ -179,6 +179,12 @@ class Postgres(Model):
         "which a server starts at once, and with `wal` recovers to any instant.",
         examples=["base"],
     )
+    read: Annotated[Literal["auto", "stream", "direct"], Commented()] = Field(
+        default="auto",
+        description="How a base backup reads the data directory: `direct` from the server's files, which takes root on "
+        "its host and a WAL archive, skips unchanged files, checks every page and knows tablespaces; `stream` over "
+        "the replication protocol, from anywhere; `auto` the first where it is possible.",
+    )
     wal: Wal | None = Field(
         default=None,
         description="The WAL archive of this server, with `method: base`. Without it a base backup restores to its own "

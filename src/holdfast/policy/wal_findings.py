@@ -134,7 +134,8 @@ def newest_reach(seen: Seen) -> Reach | None:
 
 def findings(seen: Seen) -> list[Finding]:
     """Everything that is wrong, what endangers recovery first."""
-    found = [*_of_server(seen), *_of_archive(seen), *_of_slot(seen.slot), *_of_archiver(seen), *_of_spool(seen)]
+    found = [*_of_server(seen), *_of_archive(seen), *_of_slot(seen.slot), *_of_archiver(seen)]
+    found += spool_findings(seen.spool, seen.now)
     return sorted(found, key=lambda finding: not finding.critical)
 
 
@@ -235,10 +236,12 @@ def _of_archiver(seen: Seen) -> Iterator[Finding]:
         )
 
 
-def _of_spool(seen: Seen) -> Iterator[Finding]:
-    spool = seen.spool
-    if spool is None:
-        return
+def spool_findings(spool: SpoolState | None, now: datetime) -> list[Finding]:
+    """What is wrong with the spool alone: to be seen while the store is away, too."""
+    return [] if spool is None else list(_of_spool(spool, now))
+
+
+def _of_spool(spool: SpoolState, now: datetime) -> Iterator[Finding]:
     if spool.total and spool.free < spool.total * _FULL:
         yield Finding(
             name=Name.SPOOL_FULL,
@@ -246,8 +249,8 @@ def _of_spool(seen: Seen) -> Iterator[Finding]:
             text=f"the spool's disk has {size(spool.free)} of {size(spool.total)} left, {size(spool.bytes)} wait in it",
             hint="nothing is dropped: make room, or bring the store back so that it empties",
         )
-    if spool.oldest is not None and seen.now - spool.oldest > LATE:
-        waited = seconds((seen.now - spool.oldest).total_seconds())
+    if spool.oldest is not None and now - spool.oldest > LATE:
+        waited = seconds((now - spool.oldest).total_seconds())
         yield Finding(
             name=Name.SPOOL_WAITING,
             critical=False,

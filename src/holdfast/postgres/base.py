@@ -139,19 +139,13 @@ class PostgresBase:
         label = f"--label=holdfast {self._label}"
         which = f"pg_basebackup of {self._server.where}"
         try:
-            stream = self._server.stream("pg_basebackup", [*arguments, label])
-            try:
-                yield from self._members(TarStream(stream, which), taken)
-            finally:
-                stream.close()
+            stream = _Output(self._server.stream("pg_basebackup", [*arguments, label]), which)
         except CommandFailed as error:
-            raise BaseBackupFailed(
-                "the base backup failed",
-                which=which,
-                wanted="exit status 0",
-                found=error.found,
-                hint="nothing was stored; the role needs REPLICATION, and pg_hba.conf a line for replication",
-            ) from error
+            raise _failed(which, error) from error
+        try:
+            yield from self._members(TarStream(stream, which), taken)
+        finally:
+            stream.close()
 
     def _members(self, tar: TarStream, taken: Taken) -> Iterator[Entry]:
         root = False
@@ -222,6 +216,32 @@ def base_facts(server: Server, taken: Taken, subpath: str, how: str) -> BaseFact
         databases=recorded.databases if recorded else (),
         changing=recorded.changing if recorded else (),
         canary=recorded.canary if recorded else None,
+    )
+
+
+class _Output:
+    """pg_basebackup's output; its failure is the backup's, whoever reads."""
+
+    def __init__(self, stream: ByteStream, which: str) -> None:
+        self._stream, self._which = stream, which
+
+    def read(self, size: int, /) -> bytes:
+        try:
+            return self._stream.read(size)
+        except CommandFailed as error:
+            raise _failed(self._which, error) from error
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _failed(which: str, error: CommandFailed) -> BaseBackupFailed:
+    return BaseBackupFailed(
+        "the base backup failed",
+        which=which,
+        wanted="exit status 0",
+        found=error.found,
+        hint="nothing was stored; the role needs REPLICATION, and pg_hba.conf a line for replication",
     )
 
 

@@ -26,7 +26,7 @@ _PLACE = "SELECT pg_snapshot_xmax(s)::text AS next, pg_snapshot_xmin(s)::text AS
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """The rows, the tables (`database schema.table`) that changed meanwhile, and the canary."""
+    """The rows, the tables (`database schema.table`) and databases that changed meanwhile, and the canary."""
 
     databases: tuple[DatabaseFacts, ...]
     changing: tuple[str, ...]
@@ -69,7 +69,9 @@ def _facts(server: Server, names: list[str], *, digest: bool) -> tuple[DatabaseF
 
 def _changing(before: Sequence[DatabaseFacts], after: Sequence[DatabaseFacts]) -> tuple[str, ...]:
     first, second = _by_table(before), _by_table(after)
-    return tuple(sorted(name for name in {*first, *second} if first.get(name) != second.get(name)))
+    tables = {name for name in {*first, *second} if first.get(name) != second.get(name)}
+    come_or_gone = {database.name for database in before} ^ {database.name for database in after}
+    return tuple(sorted(tables | come_or_gone))
 
 
 def _by_table(found: Sequence[DatabaseFacts]) -> dict[str, object]:

@@ -8,6 +8,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+from holdfast.errors import HoldfastError
 from holdfast.model.facts import DatabaseFacts, PostgresFacts, TableFacts
 from holdfast.postgres.server import Server, server_version
 from holdfast.postgres.session import Session
@@ -59,6 +60,13 @@ def _facts_of(session: Session, ident: str, *, digest: bool) -> tuple[int, str]:
     return int(row["rows"]), str(row["digest"])
 
 
+def _database_facts(server: Server, name: str, *, digest: bool, logged: bool) -> DatabaseFacts:
+    with server.session(name) as session:
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        prepare(session)
+        return DatabaseFacts(name=name, tables=table_facts(session, digest=digest, logged=logged))
+
+
 def databases(session: Session) -> list[str]:
     """The databases that can be connected to, but for templates, sorted."""
     rows = session.query("SELECT datname AS name FROM pg_database WHERE datallowconn AND NOT datistemplate")
@@ -79,8 +87,11 @@ def cluster_facts(server: Server, names: list[str], *, digest: bool, logged: boo
     for name in names:
         if name not in present:
             continue
-        with server.session(name) as session:
-            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            prepare(session)
-            facts.append(DatabaseFacts(name=name, tables=table_facts(session, digest=digest, logged=logged)))
+        try:
+            facts.append(_database_facts(server, name, digest=digest, logged=logged))
+        except HoldfastError:
+            with server.session() as session:
+                if name in databases(session):
+                    raise
+            # It was dropped since we looked.
     return PostgresFacts(version=version, databases=tuple(facts), image=server.image, roles=known, user=server.user)

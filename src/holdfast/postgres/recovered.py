@@ -116,6 +116,7 @@ def _without(databases: tuple[DatabaseFacts, ...], left_out: Collection[str]) ->
             tables=tuple(t for t in database.tables if table_name(database.name, t.schema, t.table) not in left_out),
         )
         for database in databases
+        if database.name not in left_out
     )
 
 

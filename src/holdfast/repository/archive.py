@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject, SourceError
-from holdfast.model.entry import Entry, InlineContent, Kind
+from holdfast.model.entry import Entry, InlineContent, Kind, LateContent
 from holdfast.model.ids import BlobId
-from holdfast.repository.contents import Captured, ContentReader, HeldContent, PendingFile
+from holdfast.repository.contents import Captured, ContentReader, HeldContent, LateFile, PendingFile
 from holdfast.repository.gofields import format_time, parse_time, quote
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.reader import BlobReader
@@ -230,6 +230,8 @@ class TreeArchiver:
             self.stats.files_changed += 1
         if entry.content is None:
             raise SourceError("a file came without its content", which=os.fsdecode(entry.path))
+        if isinstance(entry.content, LateContent):
+            return LateFile(entry, entry.content, lambda data: self._blobs.save(BlobKind.DATA, data).hex())
         if isinstance(entry.content, HeldContent):
             return entry.content.pending
         return self._contents.read(entry)
@@ -261,6 +263,8 @@ class TreeArchiver:
     def _finished(self, pending: PendingFile) -> Iterator[Node]:
         captured = pending.result()
         path = os.fsdecode(pending.entry.path)
+        if captured.absent or (captured.vanished and pending.entry.fuzzy):
+            return
         if captured.vanished:
             self._note(f"{path}: vanished while it was read")
         elif captured.problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.config.sources import Postgres
-from holdfast.errors import CorruptObject
+from holdfast.errors import CorruptObject, SourceUnreadable
 from holdfast.model.base import METHOD, BaseBackup, BaseFacts
 from holdfast.model.ids import PointId
 from holdfast.model.manifest import Manifest
@@ -20,26 +19,47 @@ from holdfast.model.wal import Lsn
 from holdfast.postgres.base import PostgresBase
 from holdfast.repository.repository import Repository
 from holdfast.services.databases import server_of
+from holdfast.services.direct_base import DirectBase
+from holdfast.services.pgdata_place import find_place
 from holdfast.services.restore import open_snapshot
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
-    from holdfast.engine.discovery import Container
 
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
-def base_source(config: Config, spec: Postgres) -> Iterator[PostgresBase]:
+def base_source(config: Config, spec: Postgres) -> Iterator[PostgresBase | DirectBase]:
     """A configured server as a source of base backups. Raises: as `server_of`."""
+    only = spec.databases if spec.databases == "all" else tuple(spec.databases)
     with server_of(config, spec) as server:
+        place = find_place(config, spec, server)
+        if place.root is not None:
+            yield DirectBase(
+                server,
+                label=spec.label,
+                root=place.root,
+                tablespaces=place.tablespaces,
+                subpath=place.subpath,
+                only=only,
+                compare=spec.compare,
+            )
+            return
+        if spec.read == "direct":
+            raise SourceUnreadable(
+                "the data directory cannot be read from here",
+                which=spec.label,
+                found=place.reason,
+                hint="run as root on the server's host, or set read: stream",
+            )
         yield PostgresBase(
             server,
             label=spec.label,
             archived=spec.wal is not None,
-            subpath=_subpath(config, spec),
-            only=spec.databases if spec.databases == "all" else tuple(spec.databases),
+            subpath=place.subpath,
+            only=only,
             compare=spec.compare,
         )
 
@@ -102,26 +122,3 @@ def _manifest_of(repository: Repository, snapshot: Snapshot) -> Manifest:
     if manifest is None:
         raise CorruptObject("the manifest of a database's snapshot cannot be read", which=snapshot.short_id)
     return manifest
-
-
-def _subpath(config: Config, spec: Postgres) -> str:
-    """Where PGDATA lies below the root of the volume that it is on; "" where it is the root, or no volume."""
-    if spec.container is None:
-        return ""
-    from holdfast.engine.discovery import find_running
-    from holdfast.engine.exec import ContainerRunner
-    from holdfast.services.stacks import engine_of
-
-    with engine_of(config) as engine:
-        container = find_running(engine, spec.container)
-        argv = ["psql", "-X", "-A", "-t", "-U", spec.user, "-d", "template1", "-c", "SHOW data_directory"]
-        secret = spec.password()
-        env = {"PGPASSWORD": secret.reveal()} if secret else {}
-        directory = ContainerRunner(engine, container.name).run(argv, env=env).decode().strip()
-        return below_mount(container, directory)
-
-
-def below_mount(container: Container, directory: str) -> str:
-    """A path of the container relative to the mount that holds it; "" where none does."""
-    holding = [m.target for m in container.mounts if os.path.commonpath([m.target, directory]) == m.target]
-    return os.path.relpath(directory, max(holding, key=len)).removeprefix(".").lstrip("/") if holding else ""

@@ -66,6 +66,18 @@ class Spool:
         except FileNotFoundError:
             return
 
+    def discard_unallocated(self, segment_size: int) -> None:
+        """Remove partial segments whose allocation broke off on a full disk: nothing was written to them yet.
+
+        pg_receivewal fills a segment with zeros before it writes to it, and refuses one of another size for ever.
+        """
+        for file in self.waiting():
+            if file.name.kind is WalKind.PARTIAL and file.size not in (0, segment_size):
+                with open(file.path, "rb") as content:
+                    empty = not content.read().strip(b"\0")
+                if empty:
+                    self.remove(file)
+
     def owner(self) -> str | None:
         """The system identifier of the cluster that it belongs to; None for a new one."""
         try:

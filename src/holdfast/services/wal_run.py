@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError
 from holdfast.model.wal import WalKind
-from holdfast.policy.wal_findings import Finding, needs_base
+from holdfast.policy.wal_findings import Finding, needs_base, spool_findings
 from holdfast.postgres.canary import heartbeat
 from holdfast.postgres.receive import Receiver
 from holdfast.repository.repository import Repository
 from holdfast.services.databases import server_of
 from holdfast.services.shipping import Shipper, ShipReport
 from holdfast.services.wal import WalSource, archive_of, ask_cluster, receiver_of
-from holdfast.services.wal_status import wal_status
+from holdfast.services.wal_status import spool_state, wal_status
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -112,8 +112,10 @@ class WalRunner:
         self._source.spool.claim(cluster.system)
         self._ship(partial=True)
         self._put_away_older(cluster.timeline)
-        if self._receiver is None:
-            self._receiver = self._resources.enter_context(receiver_of(self._config, self._source, cluster.version))
+        self._source.spool.discard_unallocated(cluster.segment_size)
+        # Made anew each time: the container, its network and the password may be others by now.
+        self._resources.close()
+        self._receiver = self._resources.enter_context(receiver_of(self._config, self._source, cluster.version))
         self._receiver.start()
 
     def _put_away_older(self, timeline: int) -> None:
@@ -148,19 +150,26 @@ class WalRunner:
         return self._shipper
 
     def _reconcile(self) -> None:
+        moment = datetime.now(UTC)
+        local = spool_findings(spool_state(self._source), moment)  # this much is seen without server and store
+        if local:
+            self._tell(local)
         with server_of(self._config, self._source.spec) as server, server.session() as session:
             if not session.query("SELECT pg_is_in_recovery() AS standby")[0]["standby"]:
                 heartbeat(session)
-        status = wal_status(self._config, self._repository, self._source, now=datetime.now(UTC))
-        self.findings = list(status.findings)
-        for finding in status.findings:
-            log.warning("%s: %s: %s", self._source.spec.label, finding.name, finding.text)
+        status = wal_status(self._config, self._repository, self._source, now=moment)
+        self._tell(list(status.findings))
         if needs_base(self.findings):
             reason = "; ".join(finding.text for finding in self.findings)
             if reason != self._mended:
                 self._mended = reason
                 self._on_gap(self._source, self.findings)
                 self._look_at = 0.0
+
+    def _tell(self, found: list[Finding]) -> None:
+        self.findings = found
+        for finding in found:
+            log.warning("%s: %s: %s", self._source.spec.label, finding.name, finding.text)
 
     def _guarded(self, what: str, work: Callable[[], None]) -> None:
         try:

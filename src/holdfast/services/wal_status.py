@@ -87,7 +87,7 @@ def wal_status(config: Config, repository: Repository, source: WalSource, *, now
         now=now,
         stock=stock,
         bases=bases,
-        spool=_spool(source),
+        spool=spool_state(source),
         lsn=cluster.lsn if cluster else None,
         timeline=cluster.timeline if cluster else None,
         server_error=problem,
@@ -162,7 +162,8 @@ def _moment(text: Any) -> datetime | None:
     return datetime.fromisoformat(text).astimezone(UTC) if text else None
 
 
-def _spool(source: WalSource) -> SpoolState | None:
+def spool_state(source: WalSource) -> SpoolState | None:
+    """What waits in a source's spool, and the room that is left; None when it cannot be looked at."""
     try:
         waiting = source.spool.waiting()
         free, total = source.spool.room()
