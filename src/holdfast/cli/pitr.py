@@ -69,6 +69,7 @@ def recover(
             if access.json:
                 text.show_json({"plan": planned.lines})
             return
+        tablespaces = _tablespaces(asked.tablespaces)
         command = _restore_command(access, planned) if asked.on_demand else None
         progress = text.Progress(quiet=access.json)
 
@@ -78,6 +79,7 @@ def recover(
                 planned,
                 directory,
                 restore_command=command,
+                tablespaces=tablespaces,
                 on_progress=lambda done: progress.update(f"{done.files} files, {text.size(done.bytes)}"),
             )
 
@@ -90,6 +92,17 @@ def recover(
         text.show_json(report)
         return
     _show(planned, report, place, to)
+
+
+def _tablespaces(given: tuple[str, ...]) -> dict[int, str]:
+    """`16399=/data/fast` as oid and directory. Raises: click.BadParameter."""
+    found = {}
+    for text_of in given:
+        oid, _, directory = text_of.partition("=")
+        if not oid.isdigit() or not directory:
+            raise click.BadParameter(f"{text_of}; wanted OID=DIR, such as 16399=/data/fast", param_hint="--tablespace")
+        found[int(oid)] = directory
+    return found
 
 
 def _into_volume(

@@ -28,6 +28,7 @@ class Recovery:
     action: str
     volume: str | None
     on_demand: bool
+    tablespaces: tuple[str, ...]
 
     def run(self, access: Access, stack: str, source: str | None, *, to: str | None, dry_run: bool) -> None:
         """Carry it out. Raises: as `services.pitr`."""
@@ -52,6 +53,9 @@ def recovery_options(function: F) -> F:
     @click.option("--volume", metavar="NAME", help="The new volume's name; else made from stack, source and time.")
     @click.option(
         "--on-demand", is_flag=True, help="Let the server fetch WAL by `holdfast wal get`, not all of it now."
+    )
+    @click.option(
+        "--tablespace", "tablespaces", multiple=True, metavar="OID=DIR", help="Put a tablespace there; else inside."
     )
     @wraps(function)
     def wrapper(access: Access, **arguments: Any) -> Any:

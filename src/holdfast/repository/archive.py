@@ -134,6 +134,10 @@ class TreeArchiver:
         held.sort(key=lambda entry: entry.path.split(b"/"))
         yield from held
 
+    def settle(self) -> None:
+        """Close all directories and wait for their contents: after this a source's notes are complete."""
+        self._close_all()
+
     def finish(self, before: Sequence[Entry] = ()) -> str:
         """Close all directories and wait for their contents; the hex id of the root tree.
 

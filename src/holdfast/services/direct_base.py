@@ -66,6 +66,7 @@ class DirectBase:
         self._tablespaces, self._only, self._compare = dict(tablespaces), only, compare
         self._taken: Taken | None = None
         self._tree: PgDataTree | None = None
+        self._pages: _Pages | None = None
         self._notes: list[str] = []
 
     @property
@@ -75,7 +76,10 @@ class DirectBase:
 
     @property
     def notes(self) -> Sequence[str]:
-        """Pages that are damaged on the server."""
+        """Pages that are damaged on the server; asked for when every content was read."""
+        if self._pages is not None:
+            self._notes.extend(self._pages.damaged())
+            self._pages = None
         return self._notes
 
     def entries(self) -> Iterator[Entry]:
@@ -87,13 +91,13 @@ class DirectBase:
             refuse_unfit(cluster, self._label)
             taken = self._taken = Taken(cluster, _now(session), roles=roles(session))
             start = _start(session, cluster.version, f"holdfast {self._label}")
-            pages = _Pages(self._root, start) if cluster.checksums else None
+            self._pages = _Pages(self._root, start) if cluster.checksums else None
             self._tree = PgDataTree(
                 self._root,
                 tablespaces=self._tablespaces,
                 cut=CUT,
                 late=late,
-                inspect=pages.look if pages else None,
+                inspect=self._pages.look if self._pages else None,
             )
             yield from self._tree.entries()
             stop, label_file, map_file = _stop(session, cluster.version)
@@ -102,8 +106,6 @@ class DirectBase:
         taken.manifest = Manifest(_timeline(label_file, self._label), start, stop, {}, cluster.system)
         label.settle(label_file.encode())
         spaces.settle(map_file.encode() if map_file else None)
-        if pages is not None:
-            self._notes.extend(pages.damaged())
         if not cluster.standby:
             taken.recorded = record_canary(self._server, _name(), only=self._only, compare=self._compare)
 

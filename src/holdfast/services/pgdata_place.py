@@ -44,7 +44,10 @@ def find_place(config: Config, spec: Postgres, server: Server) -> Place:
             " WHERE pg_tablespace_location(oid) <> ''"
         )
     inside = str(row["path"])
-    paths = {int(space["oid"]): str(space["path"]) for space in spaces}
+    # A link may be relative to pg_tblspc: a restored server's are.
+    paths = {
+        int(space["oid"]): os.path.normpath(os.path.join(inside, "pg_tblspc", str(space["path"]))) for space in spaces
+    }
     subpath, outside = "", {path: path for path in (inside, *paths.values())}
     if spec.container is not None:
         subpath, outside = _through_mounts(config, spec.container, inside, list(paths.values()))

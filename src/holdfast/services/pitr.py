@@ -26,6 +26,7 @@ from holdfast.model.snapshot import Snapshot
 from holdfast.policy.recovery import RecoveryPlan, plan_recovery
 from holdfast.policy.wal import Stock
 from holdfast.postgres.recovery_settings import PREFETCHED, WAL_FOLDER, configure_recovery
+from holdfast.postgres.tablespaces import place_tablespaces
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.bases import bases_of
@@ -123,6 +124,7 @@ def restore_pitr(
     directory: str,
     *,
     restore_command: str | None = None,
+    tablespaces: Mapping[int, str] | None = None,
     on_progress: Callable[[Extracted], None] | None = None,
 ) -> PitrReport:
     """Write base backup, WAL and recovery settings into an empty or missing directory.
@@ -132,6 +134,7 @@ def restore_pitr(
         planned: the plan.
         directory: PGDATA to be.
         restore_command: fetches WAL on demand instead of now.
+        tablespaces: where to put tablespaces, by oid; the others stay inside the data directory.
         on_progress: told now and then what of the base was written.
 
     Raises: TargetNotEmpty, RestoreError, WalMissing, CorruptObject, the store's errors; then nothing is left behind.
@@ -146,7 +149,7 @@ def restore_pitr(
             fetched = prefetch(archive_for(repository, planned), planned.plan, staged, histories=planned.stock)
         wal_seconds = time.monotonic() - started
         report = restore_directory(repository, planned.snapshot, path, on_progress=on_progress)
-        notes = _finish(planned, report, path, staged, restore_command)
+        notes = _finish(planned, report, path, staged, restore_command, tablespaces or {})
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return PitrReport(
@@ -189,7 +192,14 @@ def _complete(
     return PitrPlan(stack=stack, source=label, snapshot=snapshot, facts=facts, plan=plan, stock=stock, action=action)
 
 
-def _finish(planned: PitrPlan, report: RestoreReport, path: str, staged: str, restore_command: str | None) -> list[str]:
+def _finish(
+    planned: PitrPlan,
+    report: RestoreReport,
+    path: str,
+    staged: str,
+    restore_command: str | None,
+    tablespaces: Mapping[int, str],
+) -> list[str]:
     """WAL and settings into the restored directory. Nothing stays when it fails, or when the base is damaged."""
     try:
         _refuse_damaged(planned, report)
@@ -197,7 +207,7 @@ def _finish(planned: PitrPlan, report: RestoreReport, path: str, staged: str, re
         if restore_command is None:
             _give(staged, owner.st_uid, owner.st_gid)
             os.rename(staged, os.path.join(path, WAL_FOLDER))
-        return configure_recovery(
+        notes = configure_recovery(
             path,
             planned.facts,
             planned.plan.target,
@@ -205,6 +215,7 @@ def _finish(planned: PitrPlan, report: RestoreReport, path: str, staged: str, re
             action=planned.action,
             restore_command=restore_command or PREFETCHED,
         )
+        return [*notes, *place_tablespaces(path, planned.facts.tablespaces, tablespaces)]
     except BaseException:
         for name in os.listdir(path):
             full = os.path.join(path, name)

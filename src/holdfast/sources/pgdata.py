@@ -36,7 +36,7 @@ EMPTIED = frozenset(
 
 _LEFT_OUT = re.compile(
     rb"postmaster\.(?:pid|opts)|pgsql_tmp.*|pg_internal\.init.*|current_logfiles(?:\.tmp)?|backup_(?:label|manifest)"
-    rb"(?:\.old)?|tablespace_map(?:\.old)?|postgresql\.auto\.conf\.tmp|t\d+_\d+(?:_[a-z]+)?(?:\.\d+)?|\.holdfast.*"
+    rb"(?:\.old)?|tablespace_map(?:\.old)?|postgresql\.auto\.conf\.tmp|holdfast_.*|t\d+_\d+(?:_[a-z]+)?(?:\.\d+)?|\.holdfast.*"
 )
 RELATION = re.compile(rb"(?P<number>\d+)(?P<fork>_(?:fsm|vm|init))?(?:\.\d+)?")
 _DATABASES = re.compile(rb"base/\d+|global|pg_tblspc/\d+/[^/]+/\d+")
