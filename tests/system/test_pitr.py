@@ -11,10 +11,12 @@ import pytest
 
 from holdfast.errors import TargetOutOfRange
 from holdfast.model.base import RecoveryTarget, TargetKind
+from holdfast.model.snapshot import restore_points
 from holdfast.model.wal import Lsn
 from holdfast.services.access import init_repository_at
 from holdfast.services.drill import drill
 from holdfast.services.pitr import plan_pitr
+from holdfast.services.recoverable import recoverable_points
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
 from tests.support.clusters import Cluster, on_path, open_folder, programs_of
@@ -60,6 +62,10 @@ def test_recovery_to_an_instant(site: Site, started: Callable[[Cluster], Cluster
     status = site.status()
     assert [finding.name for finding in status.findings] == ["slot-inactive"]
     assert status.bases[-1].recoverable
+    with site.open() as repository:
+        assert recoverable_points(repository, restore_points(repository.snapshots().snapshots)) == {
+            status.bases[-1].point: True
+        }
 
     _, restored = site.restore("by-time", at(instant))
     started(restored)

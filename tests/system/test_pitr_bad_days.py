@@ -171,7 +171,7 @@ def test_a_server_that_is_killed_during_a_base_backup(make: Make) -> None:
     with site.open() as repository, base_source(site.config, site.source.spec) as source:
 
         class Killing:
-            label, unordered, notes = source.label, True, ()
+            label, notes = source.label, ()
 
             def entries(self) -> Iterator[object]:
                 for count, entry in enumerate(source.entries()):

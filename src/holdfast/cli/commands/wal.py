@@ -217,7 +217,11 @@ def _show_status(status: WalStatus) -> None:
         for gap in timeline.gaps:
             text.show(f"                 missing: {gap}")
     for base in status.bases:
-        verdict = f"recoverable from {base.range}" if base.recoverable else "NOT recoverable: its own WAL is not whole"
+        verdict = (
+            f"recoverable from {base.range}"
+            if base.recoverable
+            else "waits for WAL: its own is not whole, it cannot be recovered yet"
+        )
         text.show(f"  base backup    {base.point}: {verdict}")
     for finding in status.findings:
         text.show(f"  {'FINDING' if finding.critical else 'finding'}        {finding.name}: {finding.text}")
