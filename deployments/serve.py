@@ -25,10 +25,14 @@ from flows.drill import drill
 from flows.restore import restore
 from flows.retention import retention
 from flows.verify import verify
+from flows.wal import wal
 from holdfast.config import stack as stacks
 from holdfast.config.loading import load
 from holdfast.config.models import Config
 from holdfast.errors import HoldfastError
+
+WAL_EVERY = "*/5 * * * *"
+"""How often a stack's WAL archive is looked after; `holdfast wal run` looks each minute."""
 
 
 def deployments(config: Config, path: str) -> list[RunnerDeployment]:
@@ -39,6 +43,8 @@ def deployments(config: Config, path: str) -> list[RunnerDeployment]:
         found.append(_deployment(backup, name, parameters, stack.schedule))
         found.append(_deployment(drill, name, parameters, stack.drill))
         found.append(_deployment(restore, name, parameters, None))
+        if any(server.wal is not None for server in stack.postgres):
+            found.append(_deployment(wal, name, parameters, stacks.Schedule(cron=WAL_EVERY)))
         if stack.retention is not None:
             found.append(_deployment(retention, name, parameters, stack.retention.schedule))
     return found

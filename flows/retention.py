@@ -6,7 +6,7 @@ from prefect import flow
 
 from holdfast.services.retention import RetentionPlan
 from tasks.common import tag_run
-from tasks.retention import forget_points, plan_forgetting, prune_data
+from tasks.retention import expire_archives, forget_points, plan_forgetting, prune_data
 
 
 @flow(name="retention", flow_run_name="retention of {stack}", persist_result=False)
@@ -25,4 +25,5 @@ def retention(stack: str, config: str = "", dry_run: bool = False, prune: bool =
         forget_points(config, plan)
         if prune:
             prune_data(config)
+            expire_archives(config)
     return plan

@@ -7,6 +7,7 @@ from prefect import get_run_logger
 from holdfast.errors import ConfigError
 from holdfast.services.prune import PruneReport, prune
 from holdfast.services.retention import ForgetReport, RetentionPlan, forget, plan_retention, rules_of
+from holdfast.services.wal_expiry import WalExpiryReport, expire_wal, windows_of
 from tasks.artifacts import moment, seconds, show_table, size
 from tasks.common import configuration, explained, repository_of, step
 
@@ -45,6 +46,19 @@ def forget_points(config: str, plan: RetentionPlan) -> ForgetReport:
             report = forget(repository, plan)
         get_run_logger().info("forgot %d restore points of %s", len(report.points), report.stack)
         return report
+
+
+@step("expire WAL", "expire WAL")
+def expire_archives(config: str) -> list[WalExpiryReport]:
+    """Delete the WAL that no base backup and no recovery window needs."""
+    with explained():
+        loaded = configuration(config)
+        with repository_of(loaded) as repository:
+            reports = expire_wal(repository, windows_of(loaded))
+        for report in reports:
+            for line in report.lines:
+                get_run_logger().info("WAL of %s: %s", report.system, line)
+        return reports
 
 
 @step("prune", "prune")

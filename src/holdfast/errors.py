@@ -182,6 +182,12 @@ class DigestMismatch(StoreError):
     exit_code = 27
 
 
+class WalConflict(StoreError):
+    """A WAL file of this name is archived with other content: two clusters, or one that went back in time."""
+
+    exit_code = 28
+
+
 # --- what is captured -------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +253,24 @@ class DatabaseDenied(HoldfastError):
     exit_code = 39
 
 
+class BaseBackupFailed(SourceError):
+    """A base backup failed, or what arrived is not what the server's manifest lists."""
+
+    exit_code = 60
+
+
+class WalNotReady(HoldfastError):
+    """The server or the spool is not set up for what is asked; `hint` says what to change."""
+
+    exit_code = 61
+
+
+class WalAtRisk(HoldfastError):
+    """The WAL archive has findings that endanger recovery; each is named."""
+
+    exit_code = 62
+
+
 # --- restoring and proving --------------------------------------------------------------------------------------------
 
 
@@ -272,6 +296,24 @@ class TargetFull(RestoreError):
     """The target's filesystem has no room left."""
 
     exit_code = 43
+
+
+class TargetOutOfRange(RestoreError):
+    """The recovery target cannot be reached; `wanted` is the range that can be."""
+
+    exit_code = 45
+
+
+class WalMissing(RestoreError):
+    """A WAL segment that the recovery needs is not in the archive: `which` names it."""
+
+    exit_code = 46
+
+
+class RecoveryFailed(RestoreError):
+    """PostgreSQL did not recover from the restored data, or not to the target."""
+
+    exit_code = 47
 
 
 class UnsafeName(RestoreError):

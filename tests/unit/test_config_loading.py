@@ -230,7 +230,7 @@ def test_problems_of_a_repository(repository: str, problem: str) -> None:
         ("postgres: [{name: d, host: h, databases: [a, a]}]", "databases: the same name twice"),
         ("postgres: [{name: d, host: h, databases: every}]", "databases: not what belongs here: wanted all"),
         ("postgres: [{name: d, host: h, databases: {a: 1}}]", "databases: not what belongs here: wanted a list"),
-        ("postgres: [{name: d, host: h, compare: hash}]", "wanted digest or rows, found 'hash'"),
+        ("postgres: [{name: d, host: h, compare: hash}]", "wanted digest, rows or none, found 'hash'"),
         ("volumes: [aa], schedule: {}", "schedule.cron: missing: wanted a cron expression, for example 0 3 * * *"),
         (
             "volumes: [aa], schedule: '@daily'",

@@ -38,6 +38,7 @@ COMMANDS = {
     "restore": "Restore a snapshot into a directory, or a stack to its place.",
     "status": "Show what is backed up, how fresh it is, and what was proven.",
     "unlock": "Remove stale locks from the repository.",
+    "wal": "Archive a PostgreSQL server's WAL, for recovery to any instant.",
     "verify": "Check that what is stored is what was written.",
 }
 

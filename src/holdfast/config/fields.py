@@ -106,6 +106,9 @@ HostName = Annotated[
     Spelling("a host's name", "letters, digits, _ . - and, in an address, :", r"^[a-zA-Z0-9:][a-zA-Z0-9_.:-]{0,252}$"),
 ]
 RoleName = Annotated[str, Spelling("a PostgreSQL role", _PLAIN, r"^[^\x00-\x1f\x7f]{1,63}$")]
+SlotName = Annotated[
+    str, Spelling("a replication slot's name", "small letters, digits and _, up to 63", r"^[a-z0-9_]{1,63}$")
+]
 DatabaseName = Annotated[str, Spelling("a database's name", _PLAIN, r"^[^\x00-\x1f\x7f]{1,63}$")]
 ProfileName = Annotated[str, Spelling("a profile of the AWS configuration", _PLAIN, r"^[^\x00-\x1f\x7f]{1,100}$")]
 RegionName = Annotated[str, Spelling("a region", "small letters, digits and -", r"^[a-z0-9][a-z0-9-]{0,62}$")]

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from holdfast.config.base import Model, at_most_one, exactly_one
 from holdfast.config.fields import (
     ContainerName,
+    Count,
     DatabaseName,
     DirectoryPath,
     Exclusion,
@@ -20,6 +21,7 @@ from holdfast.config.fields import (
     RoleName,
     SecretFile,
     SecretVariable,
+    SlotName,
     SourceName,
     VolumeName,
 )
@@ -95,8 +97,40 @@ Databases = Annotated[
 ]
 
 
+class Wal(Model):
+    """How a PostgreSQL server's WAL comes into the archive, for recovery to any instant."""
+
+    shorthand: ClassVar[str | None] = "spool"
+
+    spool: DirectoryPath = Field(
+        description="The directory of the host in which finished WAL waits to be shipped. It needs room for all that "
+        "is written while the store cannot be reached, and belongs to this server alone.",
+        examples=["/var/lib/holdfast/spool/shop-db"],
+    )
+    via: Literal["stream", "archive"] = Field(
+        default="stream",
+        description="`stream` receives the WAL with pg_receivewal and a replication slot, within seconds; `archive` "
+        "takes finished segments from the server's archive_command, which writes into the spool.",
+    )
+    mount: Annotated[DirectoryPath | None, Commented()] = Field(
+        default=None,
+        description="With `archive`: the spool's path inside the server's container, when it is another one there.",
+        examples=["/holdfast-spool"],
+    )
+    slot: Annotated[SlotName | None, Commented()] = Field(
+        default=None,
+        description="With `stream`: the replication slot's name; else made from the source's name.",
+        examples=["holdfast_shop_db"],
+    )
+    partial_seconds: Annotated[Count, Commented()] = Field(
+        default=60,
+        description="With `stream`: how often the unfinished segment is shipped, in seconds. A disaster costs no more.",
+        examples=[60],
+    )
+
+
 class Postgres(Model):
-    """A PostgreSQL server, dumped with its roles and tablespaces by its own pg_dump."""
+    """A PostgreSQL server: dumped by its own pg_dump, or backed up physically with its WAL."""
 
     name: SourceName = Field(
         description="What its snapshots are called. Keep it when the container gets another name.", examples=["shop-db"]
@@ -127,19 +161,46 @@ class Postgres(Model):
         examples=["SHOP_DB_PASSWORD"],
     )
     databases: Databases = Field(
-        default="all", description="Which databases are dumped: `all` of them, or a list.", examples=[["shop"], "all"]
+        default="all",
+        description="Which databases are dumped: `all` of them, or a list. A base backup holds all of them; there it "
+        "says whose tables are recorded for the drill.",
+        examples=[["shop"], "all"],
     )
-    compare: Literal["digest", "rows"] = Field(
+    compare: Literal["digest", "rows", "none"] = Field(
         default="digest",
         description="What is recorded of each table, for a drill to compare: `digest` proves the contents of every "
-        "row, `rows` counts them, which is quicker on large tables.",
+        "row, `rows` counts them, which is quicker on large tables; `none`, for base backups only, records nothing of "
+        "tables: a drill then checks their structure.",
+    )
+
+    method: Literal["dump", "base"] = Field(
+        default="dump",
+        description="`dump` stores what pg_dump writes, database by database; `base` stores the data directory, from "
+        "which a server starts at once, and with `wal` recovers to any instant.",
+        examples=["base"],
+    )
+    read: Annotated[Literal["auto", "stream", "direct"], Commented()] = Field(
+        default="auto",
+        description="How a base backup reads the data directory: `direct` from the server's files, which takes root on "
+        "its host and a WAL archive, skips unchanged files, checks every page and knows tablespaces; `stream` over "
+        "the replication protocol, from anywhere; `auto` the first where it is possible.",
+    )
+    wal: Wal | None = Field(
+        default=None,
+        description="The WAL archive of this server, with `method: base`. Without it a base backup restores to its own "
+        "end only.",
+        examples=[{"spool": "/var/lib/holdfast/spool/shop-db"}],
     )
 
     @classmethod
     def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
-        """One place to find the server, and one password at most."""
+        """One place to find the server, one password at most, WAL only with base backups."""
         yield from exactly_one(given, "container", "host")
+        if given.get("wal") and given.get("method") != "base":
+            yield wrong("a WAL archive without base backups", wanted="method: base", found="wal alone", hidden=True)
         yield from at_most_one(given, "password_file", "password_env")
+        if given.get("compare") == "none" and given.get("method") != "base":
+            yield wrong("a dump that nothing is recorded of", wanted="compare: rows", found="none", hidden=True)
         if "port" in given and "host" not in given:
             yield wrong("a port without a host", wanted="port with host", found="port with container", hidden=True)
 

@@ -72,6 +72,12 @@ class Retention(Model):
         description="Everything younger than this, counted back from the newest one: years, months, days, hours.",
         examples=["2d", "1y6m"],
     )
+    recovery_window: DurationText | None = Field(
+        default=None,
+        description="How far back databases with a WAL archive can be recovered to any instant. Their base backups and "
+        "WAL of that time stay, whatever the rules say; what is older goes by the rules, its WAL with it.",
+        examples=["14d"],
+    )
     schedule: Schedule | None = Field(
         default=None,
         description="When the others are forgotten and their data is pruned. Without it this is done by hand only.",

@@ -53,9 +53,15 @@ class Sandbox:
         return create_volume(self._engine, f"{self.name}-{title}-{secrets.token_hex(3)}", self._labels)
 
     def container(
-        self, title: str, image: str, *, environment: Mapping[str, str] | None = None, command: list[str] | None = None
+        self,
+        title: str,
+        image: str,
+        *,
+        environment: Mapping[str, str] | None = None,
+        command: list[str] | None = None,
+        volumes: Mapping[str, str] | None = None,
     ) -> str:
-        """Start a container on the sandbox's own network; its name.
+        """Start a container on the sandbox's own network, with volumes (name to path); its name.
 
         Raises: SourceNotFound when the image is not there, EngineRefused, EngineUnavailable.
         """
@@ -69,7 +75,10 @@ class Sandbox:
                 name=name,
                 environment=dict(environment or {}),
                 labels=self._labels,
-                host_config=api.create_host_config(network_mode=network),
+                host_config=api.create_host_config(
+                    network_mode=network,
+                    binds={volume: {"bind": path, "mode": "rw"} for volume, path in (volumes or {}).items()},
+                ),
             )
             api.start(created["Id"])
         return name
@@ -84,6 +93,13 @@ class Sandbox:
                 self._engine.api.create_network(self.name, driver="bridge", internal=True, labels=self._labels)
             self._network = self.name
         return self._network
+
+
+def container_log(engine: Engine, name: str) -> str:
+    """What a container said, its last 2,000 lines. Raises: SourceNotFound, EngineUnavailable."""
+    with engine.asking("cannot read the log of a container", name):
+        data: bytes = engine.api.logs(name, tail=2000)
+        return data.decode(errors="replace")
 
 
 def reap(engine: Engine) -> list[str]:

@@ -9,7 +9,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -83,12 +83,36 @@ class InlineContent:
 
 
 @dataclass(slots=True)
+class LateContent:
+    """Content that is known only when all entries were given; None then means that there is no such file."""
+
+    data: bytes | None = None
+    known: bool = False
+
+    def settle(self, data: bytes | None) -> None:
+        """Say what it is."""
+        self.data, self.known = data, True
+
+    def open(self) -> ByteStream:
+        """The bytes as a stream. Raises: ValueError while they are not known."""
+        import io
+
+        if not self.known or self.data is None:
+            raise ValueError("a late content was asked for too early")
+        return io.BytesIO(self.data)
+
+
+@dataclass(slots=True)
 class Entry:
     """One node with its metadata.
 
     `mode` holds the 12 permission bits (0o7777) ; `kind` holds the type. Times are nanoseconds since the Unix epoch.
     `inode`, `device` and `links` are 0 where the source has none; two FILE entries with `links` > 1 and equal
     (`device`, `inode`) are hard links to one file. `size` is 0 where it is not known beforehand (a stream).
+    `cut` asks for blobs of exactly so many bytes instead of content-defined ones: for files that are rewritten in
+    place, page by page. `fuzzy` tells that it may change while it is read and that something else makes it whole (a
+    database's log): it is read once, and nothing is noted. `inspect` sees its bytes with their offset on the way, from
+    several threads; a part of a file that is not read again is not seen.
     """
 
     path: bytes
@@ -106,6 +130,9 @@ class Entry:
     link_target: bytes = b""
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
     content: Content | None = None
+    cut: int = 0
+    fuzzy: bool = False
+    inspect: Callable[[int, memoryview], None] | None = None
 
 
 class Source(Protocol):

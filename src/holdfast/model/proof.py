@@ -10,20 +10,25 @@ from holdfast.model.ids import PointId, SnapshotId
 
 
 class SourceProof(msgspec.Struct, frozen=True, kw_only=True):
-    """What a drill found for one source: `compared` in words ("5,000 files, 12.3 MB"), `problems` one line each."""
+    """What a drill found for one source: `compared` in words ("5,000 files, 12.3 MB"), `problems` one line each.
+
+    `recoverable_until`: with a WAL archive, the last commit that a recovery could reach when the drill ran.
+    """
 
     source: str
     snapshot: SnapshotId
     compared: str
     restore_seconds: float
     problems: tuple[str, ...] = ()
+    recoverable_until: datetime | None = None
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
     """One drill of one restore point, passed only when nothing differed.
 
     `rto_seconds`: from the start of the restore until every source was there and answered.
-    `rpo_seconds`: how much of the past a disaster at `started` would have cost: the age of the restore point then.
+    `rpo_seconds`: how much of the past a disaster at `started` would have cost: the age of the restore point then, or
+    that of the last archived commit where a source has a WAL archive; of several sources the worst.
     """
 
     id: str

@@ -16,7 +16,7 @@ Source: restic, `doc/060_forget.rst`, "Removing snapshots according to a policy"
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -52,6 +52,9 @@ class Duration(msgspec.Struct, frozen=True):
 class Rules(msgspec.Struct, frozen=True, kw_only=True):
     """What keeps a restore point; None is a rule that is not there. `timezone` says where days and weeks begin.
 
+    `recovery_window` is how far back databases with a WAL archive can be recovered to any instant: it adds to the
+    rules, and keeps nothing else.
+
     Raises: ValueError for a count below 1 or an unknown time zone.
     """
 
@@ -62,6 +65,7 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     keep_monthly: int | None = None
     keep_yearly: int | None = None
     keep_within: Duration | None = None
+    recovery_window: Duration | None = None
     timezone: str = "UTC"
 
     def __post_init__(self) -> None:
@@ -93,7 +97,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def decide(
-    points: Sequence[RestorePoint], rules: Rules, *, now: datetime, proven: Sequence[PointId] = ()
+    points: Sequence[RestorePoint],
+    rules: Rules,
+    *,
+    now: datetime,
+    proven: Sequence[PointId] = (),
+    needed: Mapping[PointId, str] | None = None,
 ) -> list[Decision]:
     """A decision for each restore point of one stack, newest first.
 
@@ -102,6 +111,7 @@ def decide(
         rules: what keeps them.
         now: the present.
         proven: those that a drill proved, in the order of the drills.
+        needed: those that something else needs (a recovery window), with the reason.
     """
     by_time = sorted(points, key=lambda point: (point.time, point.id), reverse=True)
     ordered = [point for point in by_time if point.time <= now + FUTURE]
@@ -110,6 +120,9 @@ def decide(
     for name, count, bucket in _buckets(rules):
         _apply(whole, name, count, bucket, reasons)
     _apply_within(whole, rules.keep_within, reasons)
+    for point_id, why in (needed or {}).items():
+        if point_id in reasons:
+            reasons[point_id].append(why)
     if whole:
         reasons[whole[0].id].append("the newest whole one")
     last_proven = next((point for point in reversed(proven) if point in reasons), None)

@@ -8,6 +8,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+from holdfast.errors import HoldfastError
 from holdfast.model.facts import DatabaseFacts, PostgresFacts, TableFacts
 from holdfast.postgres.server import Server, server_version
 from holdfast.postgres.session import Session
@@ -41,9 +42,10 @@ def prepare(session: Session) -> None:
         session.execute(f"SET {name} = '{value}'")
 
 
-def table_facts(session: Session, *, digest: bool) -> tuple[TableFacts, ...]:
-    """Every table of the session's database; `digest` False counts only."""
-    found = sorted(session.query(_TABLES), key=lambda row: (row["schema"], row["table"]))
+def table_facts(session: Session, *, digest: bool, logged: bool = False) -> tuple[TableFacts, ...]:
+    """Every table of the session's database; `digest` False counts only, `logged` leaves unlogged tables out."""
+    tables = f"{_TABLES} AND c.relpersistence <> 'u'" if logged else _TABLES
+    found = sorted(session.query(tables), key=lambda row: (row["schema"], row["table"]))
     return tuple(
         TableFacts(schema=row["schema"], table=row["table"], rows=count, digest=value)
         for row in found
@@ -58,6 +60,13 @@ def _facts_of(session: Session, ident: str, *, digest: bool) -> tuple[int, str]:
     return int(row["rows"]), str(row["digest"])
 
 
+def _database_facts(server: Server, name: str, *, digest: bool, logged: bool) -> DatabaseFacts:
+    with server.session(name) as session:
+        session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        prepare(session)
+        return DatabaseFacts(name=name, tables=table_facts(session, digest=digest, logged=logged))
+
+
 def databases(session: Session) -> list[str]:
     """The databases that can be connected to, but for templates, sorted."""
     rows = session.query("SELECT datname AS name FROM pg_database WHERE datallowconn AND NOT datistemplate")
@@ -70,7 +79,7 @@ def roles(session: Session) -> tuple[str, ...]:
     return tuple(sorted(row["name"] for row in rows))
 
 
-def cluster_facts(server: Server, names: list[str], *, digest: bool) -> PostgresFacts:
+def cluster_facts(server: Server, names: list[str], *, digest: bool, logged: bool = False) -> PostgresFacts:
     """The facts of these databases now, one transaction each. Raises: DatabaseUnavailable, DatabaseDenied."""
     with server.session() as session:
         version, known, present = server_version(session), roles(session), set(databases(session))
@@ -78,8 +87,11 @@ def cluster_facts(server: Server, names: list[str], *, digest: bool) -> Postgres
     for name in names:
         if name not in present:
             continue
-        with server.session(name) as session:
-            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            prepare(session)
-            facts.append(DatabaseFacts(name=name, tables=table_facts(session, digest=digest)))
+        try:
+            facts.append(_database_facts(server, name, digest=digest, logged=logged))
+        except HoldfastError:
+            with server.session() as session:
+                if name in databases(session):
+                    raise
+            # It was dropped since we looked.
     return PostgresFacts(version=version, databases=tuple(facts), image=server.image, roles=known, user=server.user)

@@ -11,7 +11,6 @@ import contextlib
 import glob
 import os
 import re
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -146,7 +145,7 @@ def client_programs(server_version: int) -> str:
     """
     wanted = server_version // 10_000
     found = {folder: version for folder in _folders() if (version := _major(folder)) is not None}
-    fitting = sorted((version, folder) for folder, version in found.items() if version >= wanted)
+    fitting = sorted((version, _is_wrapper(folder), folder) for folder, version in found.items() if version >= wanted)
     if not fitting:
         raise SourceNotFound(
             "there are no PostgreSQL client programs for this server",
@@ -155,12 +154,37 @@ def client_programs(server_version: int) -> str:
             found=", ".join(str(version) for version in sorted(set(found.values()))) or "none",
             hint=f"apt-get install postgresql-client-{wanted}",
         )
-    return fitting[0][1]
+    return fitting[0][2]
+
+
+def server_programs(version: int) -> str:
+    """The folder of server programs of exactly this major version (`server_version_num`), for a data directory.
+
+    Raises: SourceNotFound.
+    """
+    wanted = version // 10_000
+    found = {folder: _major(folder) for folder in _folders()}
+    for folder, major in found.items():
+        if major == wanted and os.access(os.path.join(folder, "postgres"), os.X_OK):
+            return folder
+    raise SourceNotFound(
+        "there is no PostgreSQL server for this data directory",
+        which="postgres",
+        wanted=f"version {wanted}",
+        found=", ".join(str(major) for major in sorted({major for major in found.values() if major})) or "none",
+        hint=f"apt-get install postgresql-{wanted}",
+    )
 
 
 def _folders() -> list[str]:
-    on_path = [os.path.dirname(path)] if (path := shutil.which("pg_dump")) else []
+    path = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    on_path = [folder for folder in path if os.access(os.path.join(folder, "pg_dump"), os.X_OK)]
     return [*on_path, *sorted(glob.glob("/usr/lib/postgresql/*/bin")), *sorted(glob.glob("/usr/pgsql-*/bin"))]
+
+
+def _is_wrapper(folder: str) -> bool:
+    """Whether the programs are Debian's front, which has only some of them and chooses versions by itself."""
+    return os.path.realpath(os.path.join(folder, "pg_dump")).endswith("pg_wrapper")
 
 
 def _major(folder: str) -> int | None:

@@ -18,11 +18,12 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from holdfast.errors import DrillFailed, HoldfastError
-from holdfast.postgres.programs import client_programs
+from holdfast.postgres.programs import client_programs, server_programs
+from holdfast.postgres.recovered import wait_recovered
 from holdfast.postgres.server import Server, host_server
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,37 @@ def scratch_server(version: int, user: str) -> Iterator[Server]:
         _initialize(programs, data, user, owner)
         with _running(programs, folder, data, owner):
             yield _answering(folder, user)
+
+
+@contextmanager
+def recovering_server(version: int, user: str, options: Sequence[str]) -> Iterator[tuple[str, Callable[[], Server]]]:
+    """An empty folder for a data directory, and a function that starts a server on it and waits until it recovered.
+
+    Raises: SourceNotFound when there are no programs of this version; the function raises RecoveryFailed.
+    """
+    programs = server_programs(version)
+    with scratch_folder() as folder, contextlib.ExitStack() as stack:
+        owner = _owner()
+        data = os.path.join(folder, "data")
+
+        def start() -> Server:
+            if owner is not None:
+                _give(folder, owner)
+            stack.enter_context(_running(programs, folder, data, owner, options))
+            return wait_recovered(lambda: host_server(folder, _PORT, user=user, password=None), lambda: _log(folder))
+
+        yield data, start
+
+
+def _give(folder: str, owner: pwd.struct_passwd) -> None:
+    for parent, directories, files in os.walk(folder):
+        for name in (".", *directories, *files):
+            os.chown(os.path.join(parent, name), owner.pw_uid, owner.pw_gid, follow_symlinks=False)
+
+
+def _log(folder: str) -> str:
+    with open(os.path.join(folder, "log"), encoding="utf-8", errors="replace") as file:
+        return file.read()
 
 
 def reap_scratch(parent: str) -> None:
@@ -96,8 +128,10 @@ def _initialize(programs: str, data: str, user: str, owner: pwd.struct_passwd | 
 
 
 @contextmanager
-def _running(programs: str, folder: str, data: str, owner: pwd.struct_passwd | None) -> Iterator[None]:
-    settings = ("-c", "listen_addresses=", "-c", "fsync=off", "-p", str(_PORT))
+def _running(
+    programs: str, folder: str, data: str, owner: pwd.struct_passwd | None, options: Sequence[str] = ()
+) -> Iterator[None]:
+    settings = (*options, "-c", "listen_addresses=", "-c", "fsync=off", "-p", str(_PORT))
     with open(os.path.join(folder, "log"), "wb") as output:
         process = subprocess.Popen(
             [os.path.join(programs, "postgres"), "-D", data, "-k", folder, *settings],

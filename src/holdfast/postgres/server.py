@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from holdfast.errors import DatabaseUnavailable
+from holdfast.errors import CommandFailed, DatabaseUnavailable
 from holdfast.model.entry import ByteStream, CommandRunner, Conversation
 from holdfast.postgres.programs import LocalRunner, client_programs
 from holdfast.postgres.session import PsqlSession, PsycopgSession, Session
@@ -62,6 +63,23 @@ class Server:
     def run(self, program: str, arguments: Sequence[str], stdin: Iterable[bytes] | None = None) -> bytes:
         """Run a client program to its end. Raises: CommandFailed."""
         return self._runner.run([program, *self._connection(), *arguments], env=self._environment(), stdin=stdin)
+
+    def owner(self) -> tuple[int, int] | None:
+        """The user and group that own its data directory, where the server is at hand; None where it is not."""
+        with self.session() as session:
+            directory = str(session.query("SELECT current_setting('data_directory') AS path")[0]["path"])
+        if self.image is None:
+            # Outside a container: the directory is there when the server is on this machine.
+            try:
+                status = os.stat(directory)
+            except OSError:
+                return None
+            return status.st_uid, status.st_gid
+        try:
+            said = self._runner.run(["stat", "-c", "%u %g", directory]).split()
+        except CommandFailed:
+            return None
+        return int(said[0]), int(said[1])
 
     def _connection(self) -> list[str]:
         return [*self._address, "--username", self.user, "--no-password"]

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject, SourceError
-from holdfast.model.entry import Entry, InlineContent, Kind
+from holdfast.model.entry import Entry, InlineContent, Kind, LateContent
 from holdfast.model.ids import BlobId
-from holdfast.repository.contents import Captured, ContentReader, PendingFile
+from holdfast.repository.contents import Captured, ContentReader, HeldContent, LateFile, PendingFile
 from holdfast.repository.gofields import format_time, parse_time, quote
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.reader import BlobReader
@@ -121,6 +121,23 @@ class TreeArchiver:
             self.stats.others += 1
             directory.nodes.append(node_from_entry(entry))
 
+    def in_order(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Entries that come in any order, put in order: contents are read as they come, entries are held until the end.
+
+        For streams that are not sorted. Memory holds every entry, and the ids of its blobs.
+        """
+        held = []
+        for entry in entries:
+            if entry.kind is Kind.FILE and entry.content is not None and not isinstance(entry.content, InlineContent):
+                entry.content = HeldContent(self._contents.read(entry))
+            held.append(entry)
+        held.sort(key=lambda entry: entry.path.split(b"/"))
+        yield from held
+
+    def settle(self) -> None:
+        """Close all directories and wait for their contents: after this a source's notes are complete."""
+        self._close_all()
+
     def finish(self, before: Sequence[Entry] = ()) -> str:
         """Close all directories and wait for their contents; the hex id of the root tree.
 
@@ -217,6 +234,10 @@ class TreeArchiver:
             self.stats.files_changed += 1
         if entry.content is None:
             raise SourceError("a file came without its content", which=os.fsdecode(entry.path))
+        if isinstance(entry.content, LateContent):
+            return LateFile(entry, entry.content, lambda data: self._blobs.save(BlobKind.DATA, data).hex())
+        if isinstance(entry.content, HeldContent):
+            return entry.content.pending
         return self._contents.read(entry)
 
     def _inline(self, entry: Entry, data: bytes) -> list[str]:
@@ -246,6 +267,8 @@ class TreeArchiver:
     def _finished(self, pending: PendingFile) -> Iterator[Node]:
         captured = pending.result()
         path = os.fsdecode(pending.entry.path)
+        if captured.absent or (captured.vanished and pending.entry.fuzzy):
+            return
         if captured.vanished:
             self._note(f"{path}: vanished while it was read")
         elif captured.problem:

@@ -3,6 +3,7 @@
 Rules upheld here:
 - Cut points depend on content alone, never on how it arrived: the same bytes give the same blobs from any buffer size.
 - A hole of a sparse file becomes zero blobs that are hashed once per process, not read.
+- A file that is rewritten in place (`Entry.cut`) is cut at multiples of a fixed size instead.
 
 FastCDC with restic's bounds (512 KiB, 1 MiB, 8 MiB). Which chunker a writer uses is its own affair: any cut is valid
 in the format. Source: restic doc/design.rst, "Backups and Deduplication"; Xia et al., FastCDC (USENIX ATC 2016).
@@ -20,6 +21,9 @@ from holdfast.model.entry import ByteStream
 
 MIN_SIZE, AVERAGE_SIZE, MAX_SIZE = 512 << 10, 1 << 20, 8 << 20
 
+GROUP = 1 << 20
+"""Bytes of small blobs that one worker saves in one go."""
+
 _SEGMENT = 16 << 20
 
 
@@ -34,6 +38,25 @@ def cut_buffer(data: bytes) -> list[memoryview]:
         return [memoryview(data)] if data else []
     view = memoryview(data)
     return [view[chunk.offset : chunk.offset + chunk.length] for chunk in _cutter().cut_buf(data)]
+
+
+def cut_fixed(data: bytes | memoryview, size: int) -> list[memoryview]:
+    """Pieces of exactly `size` bytes, the last one as long as what is left; none for no bytes."""
+    view = memoryview(data)
+    return [view[at : at + size] for at in range(0, len(view), size)]
+
+
+def fixed_groups(stream: ByteStream, size: int) -> Iterator[memoryview]:
+    """A stream in groups of whole pieces of `size` bytes, about `GROUP` bytes each; only the last may end unevenly."""
+    group = max(size, GROUP // size * size)
+    while True:
+        parts, have = [], 0
+        while have < group and (piece := stream.read(group - have)):
+            parts.append(piece)
+            have += len(piece)
+        if not have:
+            return
+        yield memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
 
 
 def cut_stream(stream: ByteStream) -> Iterator[memoryview]:

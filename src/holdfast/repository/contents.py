@@ -17,8 +17,17 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
-from holdfast.model.entry import ByteStream, Entry, LocalFile
-from holdfast.repository.chunker import MAX_SIZE, MIN_SIZE, FileRange, cut_buffer, cut_stream, data_and_holes
+from holdfast.model.entry import ByteStream, Entry, LateContent, LocalFile
+from holdfast.repository.chunker import (
+    MAX_SIZE,
+    MIN_SIZE,
+    FileRange,
+    cut_buffer,
+    cut_fixed,
+    cut_stream,
+    data_and_holes,
+    fixed_groups,
+)
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.writer import BlobWriter
 
@@ -40,6 +49,7 @@ class Captured:
     vanished: bool = False
     problem: str | None = None
     changed: bool = False
+    absent: bool = False
 
 
 class PendingFile:
@@ -80,6 +90,46 @@ class PendingFile:
             self.outcome.content = [blob for future in self._futures for blob in future.result()]
         self._futures = []
         return self.outcome
+
+
+class LateFile(PendingFile):
+    """A file whose content is known only at the end (`LateContent`)."""
+
+    __slots__ = ("_content", "_save")
+
+    def __init__(self, entry: Entry, content: LateContent, save: Callable[[bytes], str]) -> None:
+        super().__init__(entry)
+        self._content, self._save = content, save
+
+    @property
+    def submitted(self) -> bool:
+        """Nothing has to be handed to a worker."""
+        return True
+
+    def done(self) -> bool:
+        """Whether the source has said what it is."""
+        return self._content.known
+
+    def result(self) -> Captured:
+        """The content, saved now. Raises: ValueError while it is not known."""
+        if not self._content.known:
+            raise ValueError("the source ended without saying what a late content is")
+        data = self._content.data
+        if data is None:
+            return Captured(absent=True)
+        self.entry.size = len(data)
+        return Captured([self._save(data)] if data else [], len(data))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldContent:
+    """A content that was read before its entry's turn came."""
+
+    pending: PendingFile
+
+    def open(self) -> ByteStream:
+        """It was read already, and cannot be read again."""
+        raise ValueError("this content was read already")
 
 
 class ContentReader:
@@ -144,10 +194,21 @@ class ContentReader:
             return _failed(captured, error)
         finally:
             os.close(fd)
-        captured.content = [self._blobs.save(BlobKind.DATA, chunk).hex() for chunk in cut_buffer(data)]
+        if entry.inspect is not None:
+            entry.inspect(0, memoryview(data))
+        captured.content = self._save_pieces(data, entry.cut)
         captured.size = entry.size = len(data)
         self._on_bytes(len(data))
         return captured
+
+    def _save_group(self, group: memoryview, offset: int, entry: Entry) -> list[str]:
+        if entry.inspect is not None:
+            entry.inspect(offset, group)
+        return self._save_pieces(group, entry.cut)
+
+    def _save_pieces(self, data: bytes | memoryview, cut: int) -> list[str]:
+        pieces = cut_fixed(data, cut) if cut else cut_buffer(bytes(data))
+        return [self._blobs.save(BlobKind.DATA, piece).hex() for piece in pieces]
 
     def _save_chunk(self, chunk: memoryview) -> list[str]:
         return [self._blobs.save(BlobKind.DATA, chunk).hex()]
@@ -156,7 +217,7 @@ class ContentReader:
 
     def _read_stream(self, pending: PendingFile, stream: ByteStream) -> None:
         try:
-            futures, size = self._cut_and_submit(cut_stream(stream))
+            futures, size = self._submit_stream(stream, pending.entry)
         finally:
             stream.close()
         pending.outcome.size = pending.entry.size = size
@@ -170,7 +231,7 @@ class ContentReader:
             try:
                 for attempt in range(_TRIES):
                     before = _regular(fd)
-                    futures, size = self._read_ranges(fd, before)
+                    futures, size = self._read_ranges(fd, before, entry)
                     captured.size = size
                     captured.changed = _adopt(entry, before, os.fstat(fd), size)
                     if not captured.changed or attempt == _TRIES - 1:
@@ -182,10 +243,10 @@ class ContentReader:
             futures = []
         pending.wait_for_chunks(futures)
 
-    def _read_ranges(self, fd: int, status: os.stat_result) -> tuple[list[Future[list[str]]], int]:
+    def _read_ranges(self, fd: int, status: os.stat_result, entry: Entry) -> tuple[list[Future[list[str]]], int]:
         futures: list[Future[list[str]]] = []
         size = 0
-        sparse = status.st_blocks * 512 < status.st_size
+        sparse = status.st_blocks * 512 < status.st_size and not entry.cut
         ranges: Iterable[tuple[int, int, bool]] = (
             data_and_holes(fd, status.st_size) if sparse else [(0, status.st_size, False)]
         )
@@ -197,9 +258,20 @@ class ContentReader:
                 futures.extend(self._zero_chunks(end - start))
                 size += end - start
             else:
-                more, count = self._cut_and_submit(cut_stream(FileRange(fd, start, end)))
+                more, count = self._submit_stream(FileRange(fd, start, end), entry)
                 futures.extend(more)
                 size += count
+        return futures, size
+
+    def _submit_stream(self, stream: ByteStream, entry: Entry) -> tuple[list[Future[list[str]]], int]:
+        if not entry.cut:
+            return self._cut_and_submit(cut_stream(stream))
+        futures: list[Future[list[str]]] = []
+        size = 0
+        for group in fixed_groups(stream, entry.cut):
+            futures.append(self._blobs.submit(len(group), self._save_group, group, size, entry))
+            size += len(group)
+            self._on_bytes(len(group))
         return futures, size
 
     def _cut_and_submit(self, chunks: Iterable[memoryview]) -> tuple[list[Future[list[str]]], int]:
@@ -271,6 +343,8 @@ def _adopt(entry: Entry, before: os.stat_result, after: os.stat_result, size: in
     entry.mode, entry.uid, entry.gid = stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid
     entry.inode, entry.device, entry.links = before.st_ino, before.st_dev, before.st_nlink
     entry.size = size
+    if entry.fuzzy:
+        return False
     still = (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
     return not (still and size == before.st_size == after.st_size)
 

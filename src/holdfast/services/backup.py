@@ -135,6 +135,7 @@ def capture(
             notify = (lambda stats: on_progress(source.label, stats)) if on_progress else None
             archiver = TreeArchiver(blobs, repository.reader, _compared_with(parent), notify)
             _archive_data(archiver, source)
+            archiver.settle()
             if not archiver.stats.files and parent is not None and not allow_empty:
                 _refuse_emptied(repository, source, parent)
             tree = archiver.finish(_manifest_entries(source, archiver.stats.notes, stack, point, parts, started))
@@ -149,7 +150,8 @@ def capture(
 
 
 def _archive_data(archiver: TreeArchiver, source: Source) -> None:
-    for entry in source.entries():
+    entries = source.entries()
+    for entry in archiver.in_order(entries) if getattr(source, "unordered", False) else entries:
         entry.path = layout.DATA + b"/" + entry.path if entry.path else layout.DATA
         archiver.add(entry)
 

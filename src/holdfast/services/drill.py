@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+import msgspec
+
 from holdfast.config.models import Config
 from holdfast.errors import HoldfastError, SnapshotNotFound
 from holdfast.model.manifest import Manifest
@@ -59,6 +61,10 @@ def prove_snapshot(repository: Repository, snapshot: Snapshot, sandboxes: Sandbo
     with reading(repository):
         data = open_snapshot(repository, snapshot)
     if data.manifest is not None and data.manifest.kind == "postgres":
+        from holdfast.services.bases import is_base
+
+        if is_base(data.manifest):
+            return _prove_base(repository, snapshot, data.manifest, sandboxes)
         return _prove_database(repository, snapshot, data, data.manifest, sandboxes)
     return _prove_tree(repository, snapshot, data, sandboxes)
 
@@ -82,7 +88,10 @@ def conclude(
         started=started,
         finished=finished,
         rto_seconds=sum(source.restore_seconds for source in sources),
-        rpo_seconds=(started - point.time).total_seconds(),
+        rpo_seconds=max(
+            (max(0.0, (started - (source.recoverable_until or point.time)).total_seconds()) for source in sources),
+            default=(started - point.time).total_seconds(),
+        ),
         sources=tuple(sources),
         sandbox=sandbox,
         error=None if error is None else str(error),
@@ -112,6 +121,14 @@ def _prove_database(
         seconds = time.monotonic() - started
         compared, problems = prove_dump(facts, server)
     return _source_proof(snapshot, compared, seconds, problems)
+
+
+def _prove_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, sandboxes: Sandboxes) -> SourceProof:
+    from holdfast.services.base_drill import drill_base
+
+    drilled = drill_base(repository, snapshot, manifest, sandboxes.engine)
+    proof = _source_proof(snapshot, drilled.compared, drilled.seconds, drilled.problems)
+    return msgspec.structs.replace(proof, recoverable_until=drilled.until)
 
 
 def _source_proof(snapshot: Snapshot, compared: str, seconds: float, problems: Sequence[str]) -> SourceProof:

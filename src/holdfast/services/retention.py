@@ -24,6 +24,7 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.snapshot import delete_snapshot
 from holdfast.services.proofs import proofs
 from holdfast.services.stacks import stack_of
+from holdfast.services.wal_expiry import needed_points
 
 
 class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,6 +67,7 @@ def rules_of(config: Config, stack: str) -> Rules | None:
         keep_monthly=retention.keep_monthly,
         keep_yearly=retention.keep_yearly,
         keep_within=parse_duration(retention.keep_within) if retention.keep_within else None,
+        recovery_window=parse_duration(retention.recovery_window) if retention.recovery_window else None,
         timezone=config.timezone,
     )
 
@@ -84,7 +86,11 @@ def plan_retention(
     """What the rules keep of a stack's restore points. Raises: CorruptObject when a snapshot cannot be read."""
     found = proofs(repository)
     proven = [proof.point for proof in found.proofs if proof.stack == stack and proof.passed]
-    decisions = decide(_points(repository, stack), rules, now=now(), proven=proven)
+    points, needed = _points(repository, stack), {}
+    if rules.recovery_window is not None:
+        snapshots = [snapshot for point in points for snapshot in point.snapshots]
+        needed = needed_points(repository, snapshots, rules.recovery_window, now=now())
+    decisions = decide(points, rules, now=now(), proven=proven, needed=needed)
     return RetentionPlan(stack=stack, rules=rules, decisions=tuple(decisions), notes=tuple(map(str, found.damaged)))
 
 

@@ -39,6 +39,11 @@ class Sandboxes:
     def __init__(self, engine: Engine | None) -> None:
         self._engine = engine
 
+    @property
+    def engine(self) -> Engine | None:
+        """The engine that they are made on."""
+        return self._engine
+
     @contextmanager
     def directory(self) -> Iterator[str]:
         """An empty directory to restore a tree into."""

@@ -122,6 +122,11 @@ def opened_source(config: Config, spec: SourceSpec) -> Iterator[Source]:
     elif isinstance(spec, Volume):
         with engine_of(config) as engine:
             yield _volume_source(engine, spec)
+    elif spec.method == "base":
+        from holdfast.services.bases import base_source
+
+        with base_source(config, spec) as base:
+            yield base
     else:
         from holdfast.services.databases import dump_source
 

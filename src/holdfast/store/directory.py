@@ -35,6 +35,9 @@ _NO_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLO
 class DirectoryStore:
     """Objects as files below `path`."""
 
+    atomic_if_absent = True
+    """Whether of two writers of one key exactly one wins: a link that exists is not made again."""
+
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._base = os.path.abspath(path)
         # Folders that this process has made durable and swept once. Only ever grows or shrinks by whole names, so that

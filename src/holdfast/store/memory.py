@@ -24,6 +24,8 @@ class MemoryStore:
         clock: gives the time of writing, in Unix seconds.
     """
 
+    atomic_if_absent = True
+
     def __init__(self, name: str = "test", *, missing: bool = False, clock: Callable[[], float] = time.time) -> None:
         self._name = name
         self._missing = missing

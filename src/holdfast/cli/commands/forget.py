@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 import msgspec
 
@@ -11,6 +13,9 @@ from holdfast.cli.options import Access, repository_options
 from holdfast.errors import ConfigError
 from holdfast.policy.retention import Rules
 from holdfast.services.retention import RetentionPlan, forget, parse_duration, plan_retention, snapshots_of
+
+if TYPE_CHECKING:
+    from holdfast.services.wal_expiry import WalExpiryReport
 
 _COUNTS = ("last", "hourly", "daily", "weekly", "monthly", "yearly")
 
@@ -58,10 +63,17 @@ def command(
 
             gone = {snapshot for plan in plans for snapshot in snapshots_of(repository, plan)} if dry_run else ()
             pruned = prune(repository, dry_run=dry_run, without=gone)
-    if access.json:
-        text.show_json({"plans": plans, "forgotten": reports, "prune": pruned})
-    elif pruned is not None:
+    if pruned is not None and not access.json:
         show_prune(pruned)
+    expired = _expire_wal(access, dry_run=dry_run) if and_prune and access.config_path else []
+    if access.json:
+        text.show_json({"plans": plans, "forgotten": reports, "prune": pruned, "wal": expired})
+
+
+def _expire_wal(access: Access, *, dry_run: bool) -> list[WalExpiryReport]:
+    from holdfast.cli.commands.wal import expire_by_configuration
+
+    return expire_by_configuration(access, dry_run=dry_run)
 
 
 def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> list[tuple[str, Rules]]:

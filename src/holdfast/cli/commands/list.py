@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import CorruptObject
 from holdfast.model.snapshot import RestorePoint, Snapshot, restore_points
+
+if TYPE_CHECKING:
+    from holdfast.model.ids import PointId
+    from holdfast.repository.repository import Repository
 
 
 @click.command()
@@ -18,14 +24,17 @@ def command(access: Access, stack: str | None, by_snapshot: bool) -> None:
     """List restore points, oldest first. Needs nothing but the repository and its password."""
     with access.open() as repository:
         listed = repository.snapshots()
-    points = [point for point in restore_points(listed.snapshots) if stack is None or point.stack == stack]
+        points = [point for point in restore_points(listed.snapshots) if stack is None or point.stack == stack]
+        recoverable = _recoverable(repository, points)
     snapshots = [snapshot for point in points for snapshot in point.snapshots]
     if access.json:
-        text.show_json({"points": points, "damaged": [error.as_dict() for error in listed.damaged]})
+        text.show_json(
+            {"points": points, "recoverable": recoverable, "damaged": [error.as_dict() for error in listed.damaged]}
+        )
     elif by_snapshot:
         text.show(_by_snapshot(snapshots))
     else:
-        text.show(_by_point(points))
+        text.show(_by_point(points, recoverable))
     for error in listed.damaged:
         text.tell(f"holdfast: damaged: {error}")
     if listed.damaged:
@@ -36,7 +45,23 @@ def command(access: Access, stack: str | None, by_snapshot: bool) -> None:
         )
 
 
-def _by_point(points: list[RestorePoint]) -> str:
+def _recoverable(repository: Repository, points: list[RestorePoint]) -> dict[PointId, bool]:
+    """Only where a database is among them: it takes reading their manifests."""
+    if not any(snapshot.source.startswith("postgres:") for point in points for snapshot in point.snapshots):
+        return {}
+    from holdfast.services.recoverable import recoverable_points
+
+    return recoverable_points(repository, points)
+
+
+def _state(point: RestorePoint, recoverable: dict[PointId, bool]) -> str:
+    if not point.complete:
+        return f"{len(point.snapshots)} of {point.snapshots[0].parts}"
+    found = recoverable.get(point.id)
+    return "whole" if found is None else "recoverable" if found else "waits for WAL"
+
+
+def _by_point(points: list[RestorePoint], recoverable: dict[PointId, bool]) -> str:
     if not points:
         return "no restore points yet: holdfast backup"
     rows = [
@@ -44,7 +69,7 @@ def _by_point(points: list[RestorePoint]) -> str:
             point.id if point.stack else point.id[:8],
             text.moment(point.time),
             point.stack or "(restic)",
-            "whole" if point.complete else f"{len(point.snapshots)} of {point.snapshots[0].parts}",
+            _state(point, recoverable),
             ", ".join(f"{snapshot.source} {snapshot.short_id}" for snapshot in point.snapshots),
         )
         for point in points

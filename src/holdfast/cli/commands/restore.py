@@ -9,6 +9,7 @@ import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
+from holdfast.cli.recovery import Recovery, recovery_options
 from holdfast.errors import CorruptObject, SnapshotNotFound
 from holdfast.model.snapshot import Snapshot, restore_points
 from holdfast.services.restore import RestoreReport, restore_directory
@@ -26,15 +27,31 @@ _SHOWN = 50
 @click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
 @click.option("--stack", help="Restore this stack of the configuration: its volumes and databases.")
 @click.option("--replace", is_flag=True, help="Replace what is there; it is kept until the new data is whole.")
-@click.option("--dry-run", is_flag=True, help="With --stack: show what would be done.")
+@click.option("--dry-run", is_flag=True, help="With --stack or a recovery target: show what would be done.")
+@recovery_options
 def command(
-    access: Access, what: str, target: str | None, source: str | None, stack: str | None, replace: bool, dry_run: bool
+    access: Access,
+    what: str,
+    target: str | None,
+    source: str | None,
+    stack: str | None,
+    replace: bool,
+    dry_run: bool,
+    recovery: Recovery | None,
 ) -> None:
     """Restore WHAT: a snapshot, a restore point, or `latest`.
 
     With --to it goes into a directory, and needs nothing but the repository and its password. A restore point of
     several sources gives one directory each below it.
+
+    With a recovery target WHAT is a stack: restore shop --source db --at "2026-11-23 10:00:00+00" brings a database's
+    base backup and its WAL into a new volume, or a directory (--to), ready to start and recover to that instant.
     """
+    if recovery is not None:
+        if replace:
+            raise click.UsageError("a recovery never replaces anything: it goes into a new volume or directory")
+        recovery.run(access, stack or what, source, to=target, dry_run=dry_run)
+        return
     if (target is None) == (stack is None):
         raise click.UsageError("say where to: --to DIR, or --stack NAME with a configuration")
     if target is not None:

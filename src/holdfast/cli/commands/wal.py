@@ -1,0 +1,281 @@
+"""`holdfast wal`: set up, receive, ship, look at and fetch the WAL of PostgreSQL servers."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.options import Access, repository_options
+from holdfast.errors import HoldfastError, WalAtRisk, WalMissing, WalNotReady
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Config
+    from holdfast.policy.wal_findings import Finding
+    from holdfast.services.shipping import ShipReport
+    from holdfast.services.wal import WalSource
+    from holdfast.services.wal_expiry import WalExpiryReport
+    from holdfast.services.wal_setup import SetupReport
+    from holdfast.services.wal_status import WalStatus
+
+ABORT = 126
+"""Exit code for a restore_command: from here on PostgreSQL does not take it for the end of the archive."""
+
+
+@click.group()
+def command() -> None:
+    """Archive the WAL of PostgreSQL servers, for recovery to any instant."""
+
+
+def _choose(function: Any) -> Any:
+    function = click.option("--source", metavar="NAME", help="Only this source.")(function)
+    return click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack.")(function)
+
+
+def _sources(access: Access, stacks: tuple[str, ...], source: str | None) -> tuple[Config, list[WalSource]]:
+    from holdfast.cli.stack import chosen_stacks
+    from holdfast.services.wal import wal_sources
+
+    config = access.config()
+    return config, wal_sources(config, chosen_stacks(config, stacks), source)
+
+
+@command.command()
+@repository_options
+@_choose
+@click.option("--apply", "apply", is_flag=True, help="Change what can be changed without a restart.")
+def setup(access: Access, stacks: tuple[str, ...], source: str | None, apply: bool) -> None:
+    """Show what the servers need for WAL archiving; with --apply make it so. Never restarts a server."""
+    from holdfast.services.wal_setup import setup as set_up
+
+    config, sources = _sources(access, stacks, source)
+    reports = [set_up(config, found, apply=apply) for found in sources]
+    if access.json:
+        text.show_json(reports)
+    for report in () if access.json else reports:
+        _show_setup(report)
+    unready = [report for report in reports if not report.ready]
+    if unready:
+        names = ", ".join(need.name for need in unready[0].requirements if not need.met and not need.advice)
+        if unready[0].restart:
+            needed = ", ".join(unready[0].restart)
+            hint = f"restart the server when it suits (needed for {needed}), then again: holdfast wal setup"
+        else:
+            hint = "holdfast wal setup --apply"
+        raise WalNotReady("the server is not ready for WAL archiving", which=unready[0].source, found=names, hint=hint)
+
+
+def _show_setup(report: SetupReport) -> None:
+    text.show(f"{report.source} of {report.stack}: cluster {report.system}, spool {report.spool}")
+    for need in report.requirements:
+        state = (
+            "ok" if need.met else "advice" if need.advice else "restart" if need.name in report.restart else "MISSING"
+        )
+        text.show(f"  {state:<8} {need.name}: {need.found or 'empty'}{'' if need.met else f'; wanted {need.wanted}'}")
+        if not need.met and need.why:
+            text.show(f"           {need.why}")
+        if not need.met and not need.advice:
+            for statement in need.sql:
+                text.show(f"           {statement};")
+    for name in report.changed:
+        text.show(f"  changed  {name}")
+
+
+@command.command()
+@repository_options
+@_choose
+def ship(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
+    """Ship once what waits in the spools."""
+    from holdfast.services.access import open_repository_at
+    from holdfast.services.shipping import Shipper
+    from holdfast.services.stacks import access_of
+    from holdfast.services.wal import archive_of, ask_cluster
+
+    config, sources = _sources(access, stacks, source)
+    reports: list[ShipReport] = []
+    with open_repository_at(access_of(config)) as repository:
+        for found in sources:
+            system = found.spool.owner() or ask_cluster(config, found).system
+            shipper = Shipper(archive_of(repository, system), found.spool, receiving=found.receiving)
+            report = shipper.ship()
+            reports.append(report)
+            if not access.json:
+                _show_shipped(found, report)
+    if access.json:
+        text.show_json([_without_error(report) for report in reports])
+    for report in reports:
+        if report.error is not None:
+            raise report.error
+
+
+def _show_shipped(source: WalSource, report: ShipReport) -> None:
+    rate = f", {text.size(report.bytes / report.seconds)}/s" if report.bytes and report.seconds else ""
+    amount = f"{text.size(report.bytes)}, {text.size(report.stored)} stored in {text.seconds(report.seconds)}{rate}"
+    counts = f"{report.shipped} files shipped, {report.known} were archived already, {report.left} left"
+    text.show(f"{source.spec.label}: {counts}; {amount}")
+    for line in report.failed[:10]:
+        text.show(f"  not shipped: {line}")
+
+
+def _without_error(report: ShipReport) -> dict[str, Any]:
+    return {name: getattr(report, name) for name in report.__struct_fields__ if name != "error"}
+
+
+@command.command()
+@repository_options
+@_choose
+@click.option("--no-base", is_flag=True, help="Only tell of a gap; take no new base backup.")
+def run(access: Access, stacks: tuple[str, ...], source: str | None, no_base: bool) -> None:
+    """Receive and ship until stopped; look at everything once a minute. A gap begins a new base backup."""
+    _run(access, stacks, source, base=not no_base)
+
+
+@command.command()
+@repository_options
+@_choose
+def receive(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
+    """As `run`, for sources that receive over a slot; takes no base backups."""
+    _run(access, stacks, source, base=False)
+
+
+def _tell_only(source: WalSource, findings: list[Finding]) -> None:
+    text.tell(f"holdfast: {source.spec.label}: {findings[0].text}; {findings[0].hint}")
+
+
+def _run(access: Access, stacks: tuple[str, ...], source: str | None, *, base: bool) -> None:
+    import threading
+
+    from holdfast.services.access import open_repository_at
+    from holdfast.services.stacks import access_of, back_up
+    from holdfast.services.wal_run import WalRunner
+
+    config, sources = _sources(access, stacks, source)
+    stop = threading.Event()
+
+    def take_base(found: WalSource, findings: list[Finding]) -> None:
+        names = ", ".join(sorted({finding.name for finding in findings}))
+        text.tell(f"holdfast: {found.spec.label}: {names}: taking a new base backup")
+        with open_repository_at(access_of(config)) as own:
+            back_up(config, own, found.stack, now=lambda: datetime.now(UTC))
+
+    with open_repository_at(access_of(config)) as repository:
+        runners = [WalRunner(config, repository, found, on_gap=take_base if base else _tell_only) for found in sources]
+        threads = [threading.Thread(target=runner.run, args=(stop,), name="wal") for runner in runners]
+        for thread in threads:
+            thread.start()
+        for found in sources:
+            text.tell(f"holdfast: archiving the WAL of {found.spec.label} through {found.wal.spool}; stop with Ctrl-C")
+        try:
+            for thread in threads:
+                while thread.is_alive():
+                    thread.join(0.5)
+        except KeyboardInterrupt:
+            text.tell("holdfast: stopping, shipping what has come")
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
+
+
+@command.command()
+@repository_options
+@_choose
+def status(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
+    """Show what is archived, what could be recovered, what a disaster now would cost, and what is wrong."""
+    from holdfast.services.access import open_repository_at
+    from holdfast.services.stacks import access_of
+    from holdfast.services.wal_status import wal_status
+
+    config, sources = _sources(access, stacks, source)
+    with open_repository_at(access_of(config)) as repository:
+        found = [wal_status(config, repository, one, now=datetime.now(UTC)) for one in sources]
+    if access.json:
+        text.show_json(found)
+    for one in () if access.json else found:
+        _show_status(one)
+    critical = [finding for one in found for finding in one.findings if finding.critical]
+    if critical:
+        names = ", ".join(sorted({finding.name for finding in critical}))
+        raise WalAtRisk("recovery is endangered", found=names, hint=critical[0].hint)
+
+
+def _show_status(status: WalStatus) -> None:
+    text.show(f"{status.source} of {status.stack}: cluster {status.system or 'unknown'}")
+    text.show(f"  server at      {status.server_lsn or 'unknown'} on timeline {status.server_timeline or 'unknown'}")
+    exposure = status.exposure
+    text.show(f"  archived to    {exposure.archived_to or 'nothing that leads on from a base backup'}")
+    if exposure.lost_bytes is not None:
+        age = "unknown" if exposure.lost_seconds is None else text.seconds(exposure.lost_seconds)
+        text.show(f"  at risk now    {text.size(exposure.lost_bytes)} of WAL, {age} since the last archived commit")
+    text.show(f"  in the spool   {status.spool_files} files, {text.size(status.spool_bytes)}")
+    for timeline in status.timelines:
+        stretches = "; ".join(timeline.stretches) or "none"
+        text.show(f"  timeline {timeline.timeline:<5} {timeline.segments} segments: {stretches}")
+        for gap in timeline.gaps:
+            text.show(f"                 missing: {gap}")
+    for base in status.bases:
+        verdict = (
+            f"recoverable from {base.range}"
+            if base.recoverable
+            else "waits for WAL: its own is not whole, it cannot be recovered yet"
+        )
+        text.show(f"  base backup    {base.point}: {verdict}")
+    for finding in status.findings:
+        text.show(f"  {'FINDING' if finding.critical else 'finding'}        {finding.name}: {finding.text}")
+        if finding.hint:
+            text.show(f"                 hint: {finding.hint}")
+
+
+@command.command()
+@repository_options
+@click.option("--dry-run", is_flag=True, help="Only show what would go, and why.")
+def expire(access: Access, dry_run: bool) -> None:
+    """Delete the WAL that no base backup and no recovery window needs."""
+    reports = expire_by_configuration(access, dry_run=dry_run)
+    if access.json:
+        text.show_json(reports)
+
+
+def expire_by_configuration(access: Access, *, dry_run: bool) -> list[WalExpiryReport]:
+    """Expire WAL by the windows of the configuration, and tell people. Raises: as `services.wal_expiry`."""
+    from holdfast.services.access import open_repository_at
+    from holdfast.services.stacks import access_of
+    from holdfast.services.wal_expiry import expire_wal, windows_of
+
+    config = access.config()
+    with open_repository_at(access_of(config)) as repository:
+        reports = expire_wal(repository, windows_of(config), dry_run=dry_run)
+    for report in () if access.json else reports:
+        would = "would be " if dry_run else ""
+        freed = f"{report.files_removed} files {would}removed, {text.size(report.bytes_freed)} freed"
+        text.show(f"WAL of cluster {report.system}: {freed}")
+        for line in report.lines:
+            text.show(f"  {line}")
+    return reports
+
+
+@command.command()
+@repository_options
+@click.option("--system", required=True, metavar="ID", help="The cluster's system identifier.")
+@click.argument("name")
+@click.argument("target", type=click.Path(dir_okay=False))
+def get(access: Access, system: str, name: str, target: str) -> None:
+    """Fetch one WAL file, as a restore_command: holdfast wal get --system ID %f "%p".
+
+    Exit status 1 means that the archive does not hold it, 126 that it could not be fetched: PostgreSQL goes on after
+    the first and stops at the second.
+    """
+    from holdfast.services.wal_restore import fetch
+
+    try:
+        with access.open() as repository:
+            fetch(repository, system, name, os.path.abspath(target))
+    except WalMissing as error:
+        text.tell(f"holdfast: {error}")
+        raise click.exceptions.Exit(1) from error
+    except HoldfastError as error:
+        text.tell(f"holdfast: error: {error}")
+        raise click.exceptions.Exit(ABORT) from error

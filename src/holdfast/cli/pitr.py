@@ -1,0 +1,142 @@
+"""`holdfast restore STACK --source NAME --at …`: recovery to an instant."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import click
+
+from holdfast.cli import text
+from holdfast.errors import ConfigError
+
+if TYPE_CHECKING:
+    from holdfast.cli.options import Access
+    from holdfast.cli.recovery import Recovery
+    from holdfast.model.base import RecoveryTarget
+    from holdfast.services.pitr import PitrPlan, PitrReport
+
+
+def target_of(asked: Recovery) -> RecoveryTarget:
+    """The target that the options name. Raises: click.UsageError for more than one, or one that cannot be read."""
+    from holdfast.model.base import RecoveryTarget, TargetKind
+    from holdfast.model.wal import Lsn
+    from holdfast.services.pitr import parse_time
+
+    given = [f"--{name}" for name in ("at", "lsn", "xid", "name", "latest") if getattr(asked, name)]
+    if len(given) > 1:
+        raise click.UsageError(f"one target, not {' and '.join(given)}")
+    try:
+        if asked.at:
+            return RecoveryTarget(TargetKind.TIME, time=parse_time(asked.at), timeline=asked.timeline)
+        if asked.lsn:
+            return RecoveryTarget(TargetKind.LSN, lsn=Lsn.parse(asked.lsn), timeline=asked.timeline)
+    except ValueError as error:
+        raise click.BadParameter(f'{error}; wanted such as --at "2026-11-23 10:00:00+00", --lsn 0/3000060') from error
+    if asked.xid:
+        return RecoveryTarget(TargetKind.XID, text=asked.xid, timeline=asked.timeline)
+    if asked.name:
+        return RecoveryTarget(TargetKind.NAME, text=asked.name, timeline=asked.timeline)
+    return RecoveryTarget(TargetKind.LATEST, timeline=asked.timeline)
+
+
+def recover(
+    access: Access,
+    stack: str,
+    source: str | None,
+    target: RecoveryTarget,
+    asked: Recovery,
+    *,
+    to: str | None,
+    dry_run: bool,
+) -> None:
+    """Plan, show, and unless it is a dry run carry out. Raises: as `services.pitr`."""
+    from holdfast.services.pitr import plan_pitr, restore_pitr
+
+    if source is None:
+        raise click.UsageError("say which database: --source NAME, as holdfast list shows it")
+    with access.open() as repository:
+        planned = plan_pitr(repository, stack, source, target, action=asked.action)
+        if not access.json:
+            text.show(f"recovery of {planned.source} of {stack}:")
+            for line in planned.lines:
+                text.show(f"  {line}")
+        if dry_run:
+            if access.json:
+                text.show_json({"plan": planned.lines})
+            return
+        tablespaces = _tablespaces(asked.tablespaces)
+        command = _restore_command(access, planned) if asked.on_demand else None
+        progress = text.Progress(quiet=access.json)
+
+        def write(directory: str) -> PitrReport:
+            return restore_pitr(
+                repository,
+                planned,
+                directory,
+                restore_command=command,
+                tablespaces=tablespaces,
+                on_progress=lambda done: progress.update(f"{done.files} files, {text.size(done.bytes)}"),
+            )
+
+        if to is not None:
+            report, place = write(to), to
+        else:
+            report, place = _into_volume(access, planned, asked.volume, write)
+        progress.clear()
+    if access.json:
+        text.show_json(report)
+        return
+    _show(planned, report, place, to)
+
+
+def _tablespaces(given: tuple[str, ...]) -> dict[int, str]:
+    """`16399=/data/fast` as oid and directory. Raises: click.BadParameter."""
+    found = {}
+    for text_of in given:
+        oid, _, directory = text_of.partition("=")
+        if not oid.isdigit() or not directory:
+            raise click.BadParameter(f"{text_of}; wanted OID=DIR, such as 16399=/data/fast", param_hint="--tablespace")
+        found[int(oid)] = directory
+    return found
+
+
+def _into_volume(
+    access: Access, planned: PitrPlan, volume: str | None, write: Callable[[str], PitrReport]
+) -> tuple[PitrReport, str]:
+    from holdfast.services.pitr_volume import restore_to_volume
+
+    if access.config_path is None:
+        raise ConfigError(
+            "a volume needs a configuration that names the engine", wanted="--config FILE, or --to DIR for a directory"
+        )
+    source, moment = planned.source.partition(":")[2], datetime.now(UTC)
+    name = volume or f"{planned.stack}-{source}-recovered-{moment:%Y%m%dt%H%M%S}"
+    return restore_to_volume(access.config(), planned, name, write), f"volume {name}"
+
+
+def _restore_command(access: Access, planned: PitrPlan) -> str:
+    """Fetches one file with this very program, which then has to be at hand where the server runs."""
+    fixed = [os.path.abspath(sys.argv[0]), "wal", "get"]
+    if access.config_path is not None:
+        fixed += ["--config", os.path.abspath(access.config_path)]
+    return f'{shlex.join(fixed)} --system {planned.facts.system} %f "%p"'
+
+
+def _show(planned: PitrPlan, report: PitrReport, place: str, to: str | None) -> None:
+    restored = report.restore
+    text.show(
+        f"restored to {place}: {restored.files} files, {text.size(restored.bytes)}, and {report.wal_files} WAL files, "
+        f"{text.size(report.wal_bytes)}, in {text.seconds(report.seconds)}"
+    )
+    for note in (*restored.notes, *report.notes):
+        text.show(f"  note: {note}")
+    if planned.facts.image and to is None:
+        text.show(f"next: start {planned.facts.image} on it; it recovers by itself, then is a server of its own")
+    else:
+        text.show(f"next: pg_ctl -D {report.directory} start; it recovers by itself, then is a server of its own")
+    text.show("archiving is off in it: once it takes over, holdfast wal setup --apply and a new holdfast backup")

@@ -1,0 +1,129 @@
+"""A server that recovers from a base backup: waiting for its end, and checking what came of it.
+
+Rules upheld here:
+- Recovered means promoted: it answers, and says itself that it recovers no more.
+- A recovery that failed is told in PostgreSQL's own words: its last FATAL or PANIC line.
+- What is compared is what was recorded with the base: the canary's commit, and every table that did not change while it
+  was recorded.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Collection
+
+import msgspec
+
+from holdfast.errors import CommandFailed, HoldfastError, RecoveryFailed
+from holdfast.model.base import BaseFacts, TargetKind
+from holdfast.model.facts import DatabaseFacts, PostgresFacts, differences
+from holdfast.postgres.canary import table_name
+from holdfast.postgres.facts import cluster_facts
+from holdfast.postgres.server import Server
+
+SECONDS = 3600.0
+"""How long a recovery may take before it counts as failed."""
+
+_FAILED = re.compile(r"(?:FATAL|PANIC):.*")
+_HARMLESS = ("the database system is starting up", "the database system is not yet accepting connections")
+
+
+def wait_recovered(
+    connect: Callable[[], Server], log: Callable[[], str], *, alive: Callable[[], bool] = lambda: True
+) -> Server:
+    """Wait until a server is recovered and promoted. Raises: RecoveryFailed with PostgreSQL's reason."""
+    deadline = time.monotonic() + SECONDS
+    server: Server | None = None
+    while time.monotonic() < deadline:
+        failure = _failure(log())
+        if failure or not alive():
+            raise RecoveryFailed(
+                "PostgreSQL did not recover", which="the restored server", found=failure or _last(log())
+            )
+        try:
+            server = server or connect()
+            with server.session() as session:
+                if not session.query("SELECT pg_is_in_recovery() AS busy")[0]["busy"]:
+                    return server
+        except HoldfastError:
+            server = None
+        time.sleep(0.2)
+    raise RecoveryFailed("PostgreSQL did not recover in time", wanted=f"{SECONDS:.0f} s", found=_last(log()))
+
+
+def prove_base(facts: BaseFacts, server: Server, target: TargetKind) -> tuple[str, list[str]]:
+    """What a recovered server holds against what was recorded with its base: in words, and each difference."""
+    problems: list[str] = []
+    words: list[str] = []
+    if facts.canary is not None and target is not TargetKind.CONSISTENT:
+        problems += _check_canary(facts, server)
+        words.append("canary committed" if not problems else "canary missing")
+        compared, different = _compare_rows(facts, server)
+        words.append(compared)
+        problems += different
+    checked, damaged = _check_structure(server)
+    return "; ".join([*words, checked]), [*problems, *damaged]
+
+
+def _check_canary(facts: BaseFacts, server: Server) -> list[str]:
+    canary = facts.canary
+    assert canary is not None  # noqa: S101  the caller looked
+    with server.session() as session:
+        try:
+            status = session.query(f"SELECT pg_xact_status('{canary.xid}'::xid8) AS status")[0]["status"]
+        except HoldfastError as error:  # a number that was never given out
+            status = error.found or str(error)
+    return [] if status == "committed" else [f"transaction {canary.xid} is not committed: {status}"]
+
+
+def _compare_rows(facts: BaseFacts, server: Server) -> tuple[str, list[str]]:
+    left_out = frozenset(facts.changing)
+    wanted = _without(facts.databases, left_out)
+    tables = [table for database in wanted for table in database.tables]
+    if not tables:
+        return "no tables compared", []
+    digest = all(table.digest for table in tables)
+    found = cluster_facts(server, [database.name for database in wanted], digest=digest, logged=True)
+    rows = sum(table.rows for table in tables)
+    how = "contents digested" if digest else "rows counted"
+    said = f"{len(wanted)} databases, {len(tables)} tables, {rows:,} rows, {how}"
+    if left_out:
+        said += f", {len(left_out)} tables were being written and are not compared"
+    expected = PostgresFacts(version=facts.version, databases=wanted, roles=facts.roles, user=facts.user)
+    present = msgspec.structs.replace(found, databases=_without(found.databases, left_out))
+    return said, differences(expected, present)
+
+
+def _check_structure(server: Server) -> tuple[str, list[str]]:
+    """pg_amcheck over everything. A server without it is said so, and is no difference."""
+    arguments = ["--all", "--install-missing", "--maintenance-db", "template1"]
+    try:
+        server.run("pg_amcheck", arguments)
+    except CommandFailed as error:
+        said = error.found or ""
+        absent = ("exit status 127", "No such file", "is not available", "could not open extension", "not found")
+        if any(words in said for words in absent):
+            return f"structure not checked: there is no amcheck ({said[-200:]})", []
+        return "structure checked", [f"pg_amcheck: {said[-400:]}"]
+    return "structure checked by pg_amcheck", []
+
+
+def _without(databases: tuple[DatabaseFacts, ...], left_out: Collection[str]) -> tuple[DatabaseFacts, ...]:
+    return tuple(
+        DatabaseFacts(
+            name=database.name,
+            tables=tuple(t for t in database.tables if table_name(database.name, t.schema, t.table) not in left_out),
+        )
+        for database in databases
+        if database.name not in left_out
+    )
+
+
+def _failure(log: str) -> str:
+    lines = [line for line in log.splitlines() if _FAILED.search(line) and not any(h in line for h in _HARMLESS)]
+    return lines[-1] if lines else ""
+
+
+def _last(log: str) -> str:
+    return " / ".join(log.splitlines()[-3:])

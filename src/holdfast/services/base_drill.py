@@ -1,0 +1,142 @@
+"""The drill of a base backup: restored, recovered past its canary, promoted, checked, compared, destroyed.
+
+Rules upheld here:
+- The recovery goes to the restore point that was made after the rows were recorded; where that is not archived, to the
+  backup's own end, and the proof says so.
+- The copy runs from the recorded image on the sandbox's network, or as a local server of exactly its version; it
+  archives nothing.
+- The time that is proven is from the first byte fetched to the first answer of the promoted server.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from holdfast.errors import RecoveryFailed, TargetOutOfRange, WalMissing
+from holdfast.model.base import BaseBackup, BaseFacts, RecoveryTarget, TargetKind
+from holdfast.model.manifest import Manifest
+from holdfast.model.snapshot import Snapshot
+from holdfast.model.wal import Lsn
+from holdfast.postgres.recovered import prove_base, wait_recovered
+from holdfast.postgres.recovery_settings import make_conf_for_drill
+from holdfast.postgres.scratch import recovering_server
+from holdfast.postgres.server import Server, container_server
+from holdfast.repository.repository import Repository
+from holdfast.services.bases import base_facts_of, base_of
+from holdfast.services.pitr import PitrPlan, plan_for, restore_pitr
+
+if TYPE_CHECKING:
+    from holdfast.engine.client import Engine
+
+_INSIDE = "/holdfast-drill"
+
+Start = Callable[[list[str]], Server]
+
+
+@dataclass(frozen=True, slots=True)
+class Drilled:
+    """What was compared, in words; the seconds that the recovery took; the differences.
+
+    `until` is the last commit that a recovery could have reached: what the archive held then.
+    """
+
+    compared: str
+    seconds: float
+    problems: list[str]
+    until: datetime | None
+
+
+def drill_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, engine: Engine | None) -> Drilled:
+    """Prove one base backup. Raises: WalMissing when its WAL is not whole, RecoveryFailed, as restoring."""
+    facts = base_facts_of(manifest)
+    planned, note = plan_drill(repository, snapshot, base_of(snapshot, facts), facts)
+    with _place(engine, facts) as (directory, start):
+        started = time.monotonic()
+        report = restore_pitr(repository, planned, directory)
+        server = start(make_conf_for_drill(directory, facts))
+        seconds = time.monotonic() - started
+        compared, problems = prove_base(facts, server, planned.plan.target.kind)
+    wal = f"recovered over {report.wal_files} WAL files to {planned.plan.target}"
+    return Drilled(f"{wal}; {compared}{note}", seconds, problems, planned.plan.possible.until)
+
+
+def plan_drill(repository: Repository, snapshot: Snapshot, base: BaseBackup, facts: BaseFacts) -> tuple[PitrPlan, str]:
+    """The recovery that proves a base: past its canary where that is archived, else to its end.
+
+    Raises: WalMissing when not even its own WAL is whole.
+    """
+    if facts.canary is not None:
+        lsn = Lsn.parse(facts.canary.lsn)
+        target = RecoveryTarget(TargetKind.LSN, lsn=lsn, timeline=facts.timeline)
+        try:
+            planned = plan_for(repository, snapshot, base, facts, target)
+        except (TargetOutOfRange, WalMissing):
+            pass
+        else:
+            return planned, ""
+    target = RecoveryTarget(TargetKind.CONSISTENT, timeline=facts.timeline)
+    note = "; no rows compared: the canary's WAL is not archived" if facts.canary else "; no canary: from a standby"
+    return plan_for(repository, snapshot, base, facts, target), note
+
+
+@contextmanager
+def _place(engine: Engine | None, facts: BaseFacts) -> Iterator[tuple[str, Start]]:
+    if engine is None or facts.image is None:
+        options: list[str] = []
+        with recovering_server(facts.version, facts.user, options) as (directory, start):
+
+            def begin(more: list[str]) -> Server:
+                options.extend([*more, "-c", f"hba_file={directory}/holdfast_hba.conf"])
+                options.extend(["-c", f"config_file={directory}/postgresql.conf"])
+                options.extend(["-c", f"ident_file={directory}/pg_ident.conf"])
+                return start()
+
+            yield directory, begin
+        return
+    with _container_place(engine, facts, facts.image) as place:
+        yield place
+
+
+@contextmanager
+def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[tuple[str, Start]]:
+    from holdfast.engine.discovery import find_container
+    from holdfast.engine.exec import ContainerRunner
+    from holdfast.engine.sandbox import Sandbox, container_log
+
+    with Sandbox(engine) as sandbox:
+        volume = sandbox.volume("base")
+
+        def begin(options: list[str]) -> Server:
+            inside = f"{_INSIDE}/data"
+            files = [f"{name}_file={inside}/{file}" for name, file in _FILES.items()]
+            command = ["postgres", *options, *(part for file in files for part in ("-c", file))]
+            command += ["-c", "listen_addresses=127.0.0.1", "-c", "port=5432"]
+            command += ["-c", "unix_socket_directories=/var/run/postgresql"]
+            name = sandbox.container(
+                "db", image, environment={"PGDATA": inside}, command=command, volumes={volume.name: _INSIDE}
+            )
+            runner = ContainerRunner(engine, name)
+            return wait_recovered(
+                lambda: container_server(
+                    runner, user=facts.user, password=None, image=image, address=("--host", "/var/run/postgresql")
+                ),
+                lambda: container_log(engine, name),
+                alive=lambda: find_container(engine, name).running,
+            )
+
+        if not os.path.isdir(volume.mountpoint):
+            raise RecoveryFailed(
+                "the sandbox's volume cannot be written from here",
+                which=volume.name,
+                hint="run the drill as root on the Docker host",
+            )
+        yield os.path.join(volume.mountpoint, "data"), begin
+
+
+_FILES = {"hba": "holdfast_hba.conf", "config": "postgresql.conf", "ident": "pg_ident.conf"}

@@ -1,0 +1,244 @@
+"""Recovery to an instant: a base backup and its WAL into a directory or a new volume, ready to start.
+
+Rules upheld here:
+- The plan is complete before anything is written: base, timelines, every segment by name; what cannot be reached is
+  refused with the range that can be.
+- The WAL is fetched and checked before the data: a damaged segment costs no restore.
+- A restore that cannot be finished leaves the target as empty as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import msgspec
+
+from holdfast.errors import RestoreError, SnapshotNotFound, WalMissing
+from holdfast.model.base import BaseBackup, BaseFacts, RecoveryTarget
+from holdfast.model.ids import SnapshotId
+from holdfast.model.snapshot import Snapshot
+from holdfast.policy.recovery import RecoveryPlan, plan_recovery
+from holdfast.policy.wal import Stock
+from holdfast.postgres.recovery_settings import PREFETCHED, WAL_FOLDER, configure_recovery
+from holdfast.postgres.tablespaces import place_tablespaces
+from holdfast.repository.repository import Repository
+from holdfast.repository.wal_archive import WalArchive
+from holdfast.services.bases import bases_of
+from holdfast.services.extraction import Extracted
+from holdfast.services.restore import RestoreReport, restore_directory
+from holdfast.services.wal_restore import prefetch
+from holdfast.services.wal_status import commit_reader
+
+
+class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recovery would do: the snapshot, the WAL, and where it ends."""
+
+    stack: str
+    source: str
+    snapshot: Snapshot
+    facts: BaseFacts
+    plan: RecoveryPlan
+    stock: Stock
+    action: str = "promote"
+
+    @property
+    def lines(self) -> list[str]:
+        """The plan, for people."""
+        plan, base = self.plan, self.plan.base
+        names = [segment.name for segment in plan.segments]
+        if plan.partial is not None:
+            names.append(f"{plan.partial.name}.partial")
+        wal = f"{len(names)} segments, {names[0]} to {names[-1]}" if len(names) > 1 else ", ".join(names) or "none"
+        timelines = " -> ".join(str(s.timeline) for s in plan.history.stretches if s.end is None or s.end > base.start)
+        return [
+            f"base backup   {base.point} ({base.snapshot[:8]}), ended {base.stopped.isoformat(sep=' ')} at {base.stop}",
+            f"target        {plan.target}",
+            f"timeline      {timelines}",
+            f"WAL           {wal}",
+            f"possible      {plan.possible.words()}",
+            f"at the target {self.action}",
+        ]
+
+
+class PitrReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a recovery was prepared from. `wal_bytes` as fetched; `seconds` in all, `wal_seconds` of it for WAL."""
+
+    restore: RestoreReport
+    target: str
+    directory: str
+    timeline: int
+    wal_files: int
+    wal_bytes: int
+    wal_seconds: float
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+def plan_pitr(
+    repository: Repository, stack: str, source: str, target: RecoveryTarget, *, action: str = "promote"
+) -> PitrPlan:
+    """The recovery of a stack's source to a target.
+
+    Raises: SnapshotNotFound without a base backup; TargetOutOfRange, WalMissing; CorruptObject, the store's errors.
+    """
+    label = source if ":" in source else f"postgres:{source}"
+    snapshots = [s for s in repository.snapshots().snapshots if s.stack == stack and s.source == label]
+    found = bases_of(repository, snapshots)
+    if not found:
+        raise SnapshotNotFound(
+            "there is no base backup of this source",
+            which=f"{label} of {stack}",
+            wanted="a snapshot taken with method: base",
+            found=f"{len(snapshots)} other snapshots of it",
+            hint="holdfast list",
+        )
+    system = found[-1][0].system  # a cluster that was made anew: the present one
+    pairs = {base.snapshot: (base, facts) for base, facts in found if base.system == system}
+    bases = [base for base, _ in pairs.values()]
+    archive = WalArchive(repository.store, repository.key, system)
+    stock = archive.stock(bases[-1].segment_size)
+    plan = plan_recovery(bases, stock, target, commit_reader(archive))
+    return _complete(stack, label, snapshots, pairs, plan, stock, action)
+
+
+def plan_for(
+    repository: Repository, snapshot: Snapshot, base: BaseBackup, facts: BaseFacts, target: RecoveryTarget
+) -> PitrPlan:
+    """The recovery of one given base backup to a target: for drills. Raises: as `plan_pitr`."""
+    archive = WalArchive(repository.store, repository.key, base.system)
+    stock = archive.stock(base.segment_size)
+    plan = plan_recovery([base], stock, target, commit_reader(archive))
+    pairs = {base.snapshot: (base, facts)}
+    return _complete(snapshot.stack or "", snapshot.source, [snapshot], pairs, plan, stock, "promote")
+
+
+def restore_pitr(
+    repository: Repository,
+    planned: PitrPlan,
+    directory: str,
+    *,
+    restore_command: str | None = None,
+    tablespaces: Mapping[int, str] | None = None,
+    on_progress: Callable[[Extracted], None] | None = None,
+) -> PitrReport:
+    """Write base backup, WAL and recovery settings into an empty or missing directory.
+
+    Args:
+        repository: an open repository.
+        planned: the plan.
+        directory: PGDATA to be.
+        restore_command: fetches WAL on demand instead of now.
+        tablespaces: where to put tablespaces, by oid; the others stay inside the data directory.
+        on_progress: told now and then what of the base was written.
+
+    Raises: TargetNotEmpty, RestoreError, WalMissing, CorruptObject, the store's errors; then nothing is left behind.
+    """
+    started = time.monotonic()
+    path = os.path.abspath(directory)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    staged = f"{path}.holdfast-wal-{secrets.token_hex(4)}"
+    fetched = 0
+    try:
+        if restore_command is None:
+            fetched = prefetch(archive_for(repository, planned), planned.plan, staged, histories=planned.stock)
+        wal_seconds = time.monotonic() - started
+        report = restore_directory(repository, planned.snapshot, path, on_progress=on_progress)
+        notes = _finish(planned, report, path, staged, restore_command, tablespaces or {})
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return PitrReport(
+        restore=report,
+        target=str(planned.plan.target),
+        directory=path,
+        timeline=planned.plan.history.timeline,
+        wal_files=0 if restore_command else len(planned.plan.segments) + (planned.plan.partial is not None),
+        wal_bytes=fetched,
+        wal_seconds=wal_seconds,
+        seconds=time.monotonic() - started,
+        notes=tuple(notes),
+    )
+
+
+def archive_for(repository: Repository, planned: PitrPlan) -> WalArchive:
+    """The archive that a plan reads from."""
+    return WalArchive(repository.store, repository.key, planned.facts.system)
+
+
+def parse_time(text: str) -> datetime:
+    """A time as an operator writes it; without an offset it is local. Raises: ValueError."""
+    return datetime.fromisoformat(text.strip()).astimezone()
+
+
+def _complete(
+    stack: str,
+    label: str,
+    snapshots: list[Snapshot],
+    pairs: Mapping[SnapshotId, tuple[BaseBackup, BaseFacts]],
+    plan: RecoveryPlan,
+    stock: Stock,
+    action: str,
+) -> PitrPlan:
+    snapshot = next(snapshot for snapshot in snapshots if snapshot.id == plan.base.snapshot)
+    for number in plan.timelines:
+        if number not in stock.histories:
+            raise WalMissing("the history of a timeline is missing", which=f"{number:08X}.history")
+    facts = pairs[plan.base.snapshot][1]
+    return PitrPlan(stack=stack, source=label, snapshot=snapshot, facts=facts, plan=plan, stock=stock, action=action)
+
+
+def _finish(
+    planned: PitrPlan,
+    report: RestoreReport,
+    path: str,
+    staged: str,
+    restore_command: str | None,
+    tablespaces: Mapping[int, str],
+) -> list[str]:
+    """WAL and settings into the restored directory. Nothing stays when it fails, or when the base is damaged."""
+    try:
+        _refuse_damaged(planned, report)
+        owner = os.stat(path)
+        if restore_command is None:
+            _give(staged, owner.st_uid, owner.st_gid)
+            os.rename(staged, os.path.join(path, WAL_FOLDER))
+        notes = configure_recovery(
+            path,
+            planned.facts,
+            planned.plan.target,
+            timeline=planned.plan.history.timeline,
+            action=planned.action,
+            restore_command=restore_command or PREFETCHED,
+        )
+        return [*notes, *place_tablespaces(path, planned.facts.tablespaces, tablespaces)]
+    except BaseException:
+        for name in os.listdir(path):
+            full = os.path.join(path, name)
+            if os.path.isdir(full) and not os.path.islink(full):
+                shutil.rmtree(full, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(full)
+        raise
+
+
+def _refuse_damaged(planned: PitrPlan, report: RestoreReport) -> None:
+    if report.damaged:
+        raise RestoreError(
+            "the base backup is damaged and cannot be recovered from",
+            which=planned.snapshot.short_id,
+            found=f"{len(report.damaged)} files, first {report.damaged[0]}",
+            hint="an older base backup reaches the same time with more WAL: holdfast wal status",
+        )
+
+
+def _give(folder: str, uid: int, gid: int) -> None:
+    if os.geteuid() == 0:
+        os.chown(folder, uid, gid)
+        for name in os.listdir(folder):
+            os.chown(os.path.join(folder, name), uid, gid)

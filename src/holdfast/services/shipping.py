@@ -1,0 +1,169 @@
+"""Shipping WAL: from a spool into the archive, in parallel, each file removed only after the archive has it.
+
+Rules upheld here:
+- A file that cannot be shipped stays, is named, and stops no other; nothing is ever dropped to make room.
+- History files go first: a segment of a new timeline without its history could not be placed.
+- The newest whole segment of each timeline may be kept back from removal: pg_receivewal finds by it where to go on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from holdfast.errors import HoldfastError, WalConflict
+from holdfast.model.timeline import TimelineHistory
+from holdfast.model.wal import WalKind, WalName
+from holdfast.postgres.walfile import check_segment, commit_times, segment_head
+from holdfast.repository.wal_archive import Stored, WalArchive, WalHeader
+from holdfast.services.spool import Spool, Waiting
+
+WORKERS = 4
+
+
+class ShipReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What one round did. `bytes` as read, `stored` on the store; `known` were archived already; `failed` names files.
+
+    `left` counts what still waits afterwards, but for what is kept on purpose.
+    """
+
+    system: str
+    shipped: int
+    known: int
+    bytes: int
+    stored: int
+    left: int
+    seconds: float
+    failed: tuple[str, ...] = ()
+    error: HoldfastError | None = None
+
+
+class Shipper:
+    """Ships the files of one spool. Safe to call again and again; it remembers what the archive has confirmed."""
+
+    def __init__(self, archive: WalArchive, spool: Spool, *, receiving: bool = False, workers: int = WORKERS) -> None:
+        self._archive, self._spool = archive, spool
+        self._receiving, self._workers = receiving, workers
+        self._confirmed: dict[str, tuple[int, float]] = {}
+
+    def ship(self, *, partial: bool = True, notify: Callable[[str], None] = lambda _: None) -> ShipReport:
+        """Ship everything that waits; with `partial` the unfinished segments too.
+
+        Raises: WalNotReady when the spool is another cluster's or cannot be read. Failures of files are in the report.
+        """
+        started = time.monotonic()
+        self._spool.claim(self._archive.system)
+        waiting = [file for file in self._spool.waiting() if partial or file.name.kind is not WalKind.PARTIAL]
+        kept = self._keep_back(waiting)
+        todo = [file for file in waiting if self._confirmed.get(file.name.text) != _mark(file)]
+        outcomes: list[tuple[Waiting, Stored | HoldfastError]] = []
+        for group in (
+            [file for file in todo if file.name.kind is WalKind.HISTORY],
+            [file for file in todo if file.name.kind is not WalKind.HISTORY],
+        ):
+            with ThreadPoolExecutor(self._workers, "wal") as pool:
+                for file, outcome in zip(group, pool.map(self._try, group), strict=True):
+                    outcomes.append((file, outcome))
+                    if isinstance(outcome, Stored):
+                        self._settle(file, kept=file.name.text in kept)
+                        notify(file.name.text)
+        return self._report(outcomes, time.monotonic() - started)
+
+    def has_confirmed(self, file: Waiting) -> bool:
+        """Whether this very file is in the archive."""
+        return self._confirmed.get(file.name.text) == _mark(file)
+
+    def _try(self, file: Waiting) -> Stored | HoldfastError:
+        try:
+            return self._ship_one(file)
+        except HoldfastError as error:
+            return error
+        except FileNotFoundError:
+            # A partial segment got its name since we looked: the next round sees it.
+            return Stored(False, 0)
+
+    def _ship_one(self, file: Waiting) -> Stored:
+        with open(file.path, "rb") as source:
+            data = source.read()
+        if file.name.kind is WalKind.PARTIAL and segment_head(data) is None:
+            return Stored(False, 0)  # only allocated so far
+        stored = self._archive.put(file.name, data, header_for(self._archive.system, file.name, data, file))
+        if self._receiving and file.name.kind is WalKind.SEGMENT:
+            self._archive.delete(partial_of(file.name))  # of the same segment, shipped while it was being received
+        return stored
+
+    def _settle(self, file: Waiting, *, kept: bool) -> None:
+        unfinished = file.name.kind is WalKind.PARTIAL and self._receiving
+        if kept or unfinished:
+            self._confirmed[file.name.text] = _mark(file)
+        else:
+            self._spool.remove(file)
+            self._confirmed.pop(file.name.text, None)
+
+    def _keep_back(self, waiting: list[Waiting]) -> set[str]:
+        if not self._receiving:
+            return set()
+        newest: dict[int, str] = {}
+        for file in waiting:
+            if file.name.kind is WalKind.SEGMENT:
+                newest[file.name.timeline] = max(newest.get(file.name.timeline, ""), file.name.text)
+        kept = set(newest.values())
+        for file in waiting:  # what was kept before and is not the newest any more
+            superseded = file.name.text in self._confirmed and file.name.text not in kept
+            if superseded and file.name.kind is WalKind.SEGMENT:
+                self._settle(file, kept=False)
+        return kept
+
+    def _report(self, outcomes: list[tuple[Waiting, Stored | HoldfastError]], seconds: float) -> ShipReport:
+        errors = [(file, outcome) for file, outcome in outcomes if isinstance(outcome, HoldfastError)]
+        done = [(file, outcome) for file, outcome in outcomes if isinstance(outcome, Stored)]
+        return ShipReport(
+            system=self._archive.system,
+            shipped=sum(outcome.new for _, outcome in done),
+            known=sum(not outcome.new for _, outcome in done),
+            bytes=sum(file.size for file, outcome in done if outcome.new),
+            stored=sum(outcome.stored for _, outcome in done),
+            left=len(errors),
+            seconds=seconds,
+            failed=tuple(f"{file.name.text}: {error}" for file, error in errors),
+            error=_worst([error for _, error in errors]),
+        )
+
+
+def header_for(system: str, name: WalName, data: bytes, file: Waiting | None = None) -> WalHeader:
+    """Check a file's content against its name, and what is to be remembered of it. Raises: WalConflict."""
+    commits = None
+    if name.kind in (WalKind.SEGMENT, WalKind.PARTIAL):
+        head = check_segment(name, data, system)
+        commits = commit_times(data, head.begin)
+    elif name.kind is WalKind.HISTORY:
+        try:
+            TimelineHistory.parse(name.timeline, data.decode())
+        except ValueError as error:
+            raise WalConflict("this is no timeline's history", which=name.text, found=str(error)) from error
+    return WalHeader(
+        system=system,
+        name=name.text,
+        size=len(data),
+        written=len(data.rstrip(b"\0")) if name.kind is WalKind.PARTIAL else None,
+        seen=file.modified if file else None,
+        first_commit=commits[0] if commits else None,
+        last_commit=commits[1] if commits else None,
+    )
+
+
+def partial_of(name: WalName) -> WalName:
+    """The name that a segment has while it is unfinished."""
+    return WalName(f"{name.text}.partial", WalKind.PARTIAL, name.timeline, name.high, name.low)
+
+
+def _mark(file: Waiting) -> tuple[int, float]:
+    return file.inode, file.modified.timestamp()
+
+
+def _worst(errors: list[HoldfastError]) -> HoldfastError | None:
+    """A conflict before what passes by itself."""
+    return min(errors, key=lambda error: (error.transient, not isinstance(error, WalConflict)), default=None)

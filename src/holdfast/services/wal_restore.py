@@ -1,0 +1,96 @@
+"""WAL out of the archive: one file for a restore_command, or all that a recovery needs, in parallel.
+
+Rules upheld here:
+- A file appears under its name whole and durable, or not at all: PostgreSQL takes whatever is there.
+- Every object is checked (seal, name, cluster) before a byte of it is written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from holdfast.errors import RestoreError, WalMissing
+from holdfast.model.wal import WalKind, WalName, WalSegment, history_name, parse_wal_name
+from holdfast.policy.recovery import RecoveryPlan
+from holdfast.policy.wal import Stock
+from holdfast.repository.repository import Repository
+from holdfast.repository.wal_archive import WalArchive
+from holdfast.services.shipping import partial_of
+from holdfast.store.durable import publish, write_unfinished
+
+WORKERS = 4
+
+
+def fetch(repository: Repository, system: str, name: str, target: str) -> None:
+    """Write one WAL file to a path. A segment that is archived only as far as it was written is given as that.
+
+    Raises: WalMissing when the archive does not hold it; CorruptObject, RestoreError, the store's errors.
+    """
+    parsed = parse_wal_name(name)
+    if parsed is None or not system.isdigit():
+        raise WalMissing("this is no WAL file's name", which=name)
+    archive = WalArchive(repository.store, repository.key, system)
+    try:
+        _, data = archive.read(parsed)
+    except WalMissing:
+        if parsed.kind is not WalKind.SEGMENT:
+            raise
+        _, data = archive.read(partial_of(parsed))
+    _write(target, data)
+
+
+def prefetch(
+    archive: WalArchive,
+    plan: RecoveryPlan,
+    folder: str,
+    *,
+    histories: Stock,
+    notify: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Write every file that a recovery plan needs into a folder, which is made; the bytes written.
+
+    All histories come along, those of other branches as well: a promotion takes the first timeline without one.
+
+    Raises: WalMissing, CorruptObject, RestoreError, the store's errors.
+    """
+    try:
+        os.mkdir(folder, 0o700)
+    except OSError as error:
+        raise RestoreError("cannot make the folder for WAL", which=folder, found=error.strerror) from error
+    jobs: list[tuple[WalName, str]] = [(_named(segment), segment.name) for segment in plan.segments]
+    if plan.partial is not None:
+        jobs.append((partial_of(_named(plan.partial)), plan.partial.name))
+    jobs.extend(
+        (WalName(history_name(number), WalKind.HISTORY, number), history_name(number)) for number in histories.histories
+    )
+
+    def bring(job: tuple[WalName, str]) -> int:
+        _, data = archive.read(job[0])
+        _write(os.path.join(folder, job[1]), data, durable=False)
+        notify(len(data))
+        return len(data)
+
+    with ThreadPoolExecutor(WORKERS, "wal") as pool:
+        return sum(pool.map(bring, jobs))
+
+
+def _write(target: str, data: bytes, *, durable: bool = True) -> None:
+    try:
+        if durable:
+            publish(write_unfinished(os.path.dirname(target), data), target, replace=True)
+            return
+        fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb", buffering=0) as file:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[file.write(rest) :]
+    except OSError as error:
+        raise RestoreError("cannot write a WAL file", which=target, found=error.strerror or str(error)) from error
+
+
+def _named(segment: WalSegment) -> WalName:
+    name = parse_wal_name(segment.name)
+    assert name is not None  # noqa: S101  it was made from a segment
+    return name

@@ -1,0 +1,225 @@
+"""Reconciling: what the server wrote, what the spool holds, what the archive has, and what follows from it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from holdfast.errors import DatabaseUnavailable, EngineUnavailable, HoldfastError, WalMissing, WalNotReady
+from holdfast.model.base import BaseBackup
+from holdfast.model.wal import Lsn, WalKind, WalName, WalSegment, parse_wal_name
+from holdfast.policy.recovery import LastCommit, is_recoverable, ranges
+from holdfast.policy.wal import Stock, gaps, runs
+from holdfast.policy.wal_findings import (
+    Archiver,
+    Exposure,
+    Finding,
+    Seen,
+    Slot,
+    SpoolState,
+    exposure,
+    findings,
+    newest_reach,
+)
+from holdfast.postgres.cluster import Cluster, describe_cluster
+from holdfast.postgres.session import Session
+from holdfast.repository.repository import Repository
+from holdfast.repository.wal_archive import WalArchive
+from holdfast.services.bases import bases_of
+from holdfast.services.databases import server_of
+from holdfast.services.shipping import partial_of
+from holdfast.services.wal import WalSource, archive_of
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Config
+
+
+class TimelineStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One timeline of the archive: its whole stretches and what is missing between them, as names."""
+
+    timeline: int
+    stretches: tuple[str, ...]
+    gaps: tuple[str, ...]
+    segments: int
+
+
+class BaseStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One base backup: whether its own WAL is whole, and the range that it can be recovered to."""
+
+    point: str
+    snapshot: str
+    stopped: datetime
+    recoverable: bool
+    range: str
+
+
+class WalStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One source's WAL at one instant."""
+
+    stack: str
+    source: str
+    system: str | None
+    server_lsn: str | None
+    server_timeline: int | None
+    exposure: Exposure
+    timelines: tuple[TimelineStatus, ...]
+    bases: tuple[BaseStatus, ...]
+    findings: tuple[Finding, ...]
+    spool_files: int = 0
+    spool_bytes: int = 0
+
+
+def wal_status(config: Config, repository: Repository, source: WalSource, *, now: datetime) -> WalStatus:
+    """Look everywhere. A server that does not answer is a finding, not an error. Raises: the store's errors."""
+    cluster, slot, archiver, problem = _ask(config, source)
+    repository.refresh()  # backups that others took since it was opened count, too
+    snapshots = [s for s in repository.snapshots().snapshots if s.stack == source.stack]
+    bases = tuple(base for base, _ in bases_of(repository, snapshots, source=source.spec.label))
+    system = cluster.system if cluster else source.spool.owner() or (bases[-1].system if bases else None)
+    bases = tuple(base for base in bases if base.system == system)
+    size = cluster.segment_size if cluster else bases[-1].segment_size if bases else 16 << 20
+    archive = archive_of(repository, system) if system else None
+    stock = archive.stock(size) if archive else Stock(size)
+    times = commit_reader(archive) if archive else lambda *_: None
+    seen = Seen(
+        now=now,
+        stock=stock,
+        bases=bases,
+        spool=spool_state(source),
+        lsn=cluster.lsn if cluster else None,
+        timeline=cluster.timeline if cluster else None,
+        server_error=problem,
+        slot=slot,
+        archiver=archiver,
+    )
+    seen = _with_end(seen, archive, times)
+    return WalStatus(
+        stack=source.stack,
+        source=source.spec.label,
+        system=system,
+        server_lsn=str(cluster.lsn) if cluster else None,
+        server_timeline=cluster.timeline if cluster else None,
+        exposure=exposure(seen),
+        timelines=tuple(_timeline(stock, timeline) for timeline in stock.timelines),
+        bases=tuple(_base(base, stock, times) for base in bases),
+        findings=tuple(findings(seen)),
+        spool_files=seen.spool.files if seen.spool else 0,
+        spool_bytes=seen.spool.bytes if seen.spool else 0,
+    )
+
+
+def commit_reader(archive: WalArchive) -> LastCommit:
+    """Reads the last commit's time of archived segments, each once."""
+    known: dict[tuple[WalSegment, bool], datetime | None] = {}
+
+    def read(segment: WalSegment, partial: bool) -> datetime | None:
+        key = (segment, partial)
+        if key not in known:
+            name = parse_wal_name(segment.name)
+            assert name is not None  # noqa: S101  it was made from a segment
+            known[key] = archive.read(partial_of(name) if partial else name)[0].last_commit
+        return known[key]
+
+    return read
+
+
+def _ask(config: Config, source: WalSource) -> tuple[Cluster | None, Slot | None, Archiver | None, str]:
+    try:
+        with server_of(config, source.spec) as server, server.session() as session:
+            cluster = describe_cluster(session)
+            slot = _slot(session, source, cluster) if source.receiving else None
+            archiver = None if source.receiving else _archiver(session)
+            return cluster, slot, archiver, ""
+    except (DatabaseUnavailable, EngineUnavailable) as error:
+        return None, None, None, str(error)
+    except HoldfastError as error:
+        return None, None, None, f"{error} ({error.hint})" if error.hint else str(error)
+
+
+def _slot(session: Session, source: WalSource, cluster: Cluster) -> Slot:
+    rows = session.query(
+        "SELECT active, coalesce(wal_status, '') AS status, restart_lsn::text AS place"  # noqa: S608  a checked name
+        f" FROM pg_replication_slots WHERE slot_name = '{source.slot}'"
+    )
+    if not rows:
+        return Slot(source.slot, exists=False)
+    row = rows[0]
+    held = cluster.lsn - Lsn.parse(row["place"]) if row["place"] else 0
+    return Slot(source.slot, True, bool(row["active"]), str(row["status"]), max(0, held))
+
+
+def _archiver(session: Session) -> Archiver:
+    row = session.query(
+        "SELECT failed_count AS failed, last_failed_time AS failure, last_archived_time AS archived,"
+        " coalesce(last_failed_wal, '') AS wal FROM pg_stat_archiver"
+    )[0]
+    return Archiver(int(row["failed"]), _moment(row["failure"]), _moment(row["archived"]), str(row["wal"]))
+
+
+def _moment(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+
+
+def spool_state(source: WalSource) -> SpoolState | None:
+    """What waits in a source's spool, and the room that is left; None when it cannot be looked at."""
+    try:
+        waiting = source.spool.waiting()
+        free, total = source.spool.room()
+    except WalNotReady:
+        return None
+    whole = [file for file in waiting if file.name.kind is not WalKind.PARTIAL]
+    if source.receiving:  # the newest is kept on purpose: the receiver finds its place by it
+        segments = [file for file in whole if file.name.kind is WalKind.SEGMENT]
+        whole = [file for file in whole if file is not max(segments, key=lambda f: f.name.text, default=None)]
+    oldest = min((file.modified for file in whole), default=None)
+    return SpoolState(len(whole), sum(file.size for file in whole), oldest, free, total)
+
+
+def _with_end(seen: Seen, archive: WalArchive | None, times: LastCommit) -> Seen:
+    """What the archive's end holds: how far the partial segment was written, and the last commit."""
+    reached = newest_reach(seen)
+    if archive is None or reached is None:
+        return seen
+    end, commit = None, None
+    if reached.partial is not None and reached.missing is None:
+        try:
+            name = partial_of(_name(reached.partial))
+            header = archive.read(name)[0]
+        except WalMissing:
+            header = None  # it became whole since we looked
+        if header is not None:
+            end, commit = Lsn(reached.partial.begin + (header.written or 0)), header.last_commit
+    for segment in () if commit else reversed(reached.segments):
+        if (commit := times(segment, False)) is not None:
+            break
+    values = {name: getattr(seen, name) for name in Seen.__dataclass_fields__}
+    return Seen(**{**values, "partial_end": end, "last_commit": commit})
+
+
+def _name(segment: WalSegment) -> WalName:
+    name = parse_wal_name(segment.name)
+    assert name is not None  # noqa: S101  it was made from a segment
+    return name
+
+
+def _timeline(stock: Stock, timeline: int) -> TimelineStatus:
+    return TimelineStatus(
+        timeline=timeline,
+        stretches=tuple(map(str, runs(stock, timeline))),
+        gaps=tuple(map(str, gaps(stock, timeline))),
+        segments=len(stock.segments.get(timeline, ())),
+    )
+
+
+def _base(base: BaseBackup, stock: Stock, times: LastCommit) -> BaseStatus:
+    found = is_recoverable(base, stock)
+    possible = ranges([base], stock, times) if found else []
+    return BaseStatus(
+        point=base.point,
+        snapshot=base.snapshot,
+        stopped=base.stopped,
+        recoverable=found,
+        range=possible[-1].words() if possible else "",
+    )

@@ -1,0 +1,183 @@
+"""Planning recoveries, decided purely: nothing is planned that the archive cannot give, nothing possible is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from holdfast.errors import RestoreError, TargetOutOfRange, WalMissing
+from holdfast.model.base import BaseBackup, RecoveryTarget, TargetKind
+from holdfast.model.ids import PointId, SnapshotId
+from holdfast.model.timeline import Switch, TimelineHistory
+from holdfast.model.wal import Lsn, WalSegment, parse_wal_name
+from holdfast.policy.recovery import is_recoverable, plan_recovery, ranges
+from holdfast.policy.wal import Stock, gaps, reach, runs, stock_of
+
+SIZE = 16 << 20
+START = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def at(number: float) -> datetime:
+    """The time at which a segment number was written: one each minute."""
+    return START + timedelta(minutes=number)
+
+
+def base(first: int, *, last: int | None = None, timeline: int = 1) -> BaseBackup:
+    """A base that needs the segments from `first` to `last`."""
+    last = first if last is None else last
+    name = f"{timeline}-{first}"
+    return BaseBackup(
+        SnapshotId(name), PointId(name), "42", timeline, Lsn(first * SIZE + 40), Lsn(last * SIZE + 999), at(last), SIZE
+    )
+
+
+def stock(*numbers: int, partial: int | None = None, **others: set[int]) -> Stock:
+    """Segments of timeline 1, and with t2={...} of another that forks from it (in the middle of its first segment)."""
+    segments = {1: frozenset(numbers)} | {int(name[1:]): frozenset(found) for name, found in others.items()}
+    histories = {
+        timeline: TimelineHistory(timeline, (Switch(1, Lsn(min(found) * SIZE + SIZE // 2)),))
+        for timeline, found in segments.items()
+        if timeline > 1
+    }
+    return Stock(SIZE, segments, {1: frozenset([partial])} if partial else {}, histories)
+
+
+def commits(segment: WalSegment, partial: bool) -> datetime | None:
+    """The last commit of each segment: half a minute after it began."""
+    return at(segment.number + 0.5)
+
+
+def target(**given: object) -> RecoveryTarget:
+    kind = TargetKind.TIME if "time" in given else TargetKind.LSN if "lsn" in given else TargetKind.LATEST
+    return RecoveryTarget(kind, **given)  # type: ignore[arg-type]
+
+
+NUMBERS = st.frozensets(st.integers(1, 30), max_size=30)
+
+
+@given(NUMBERS)
+def test_runs_and_gaps_are_what_is_there_and_what_is_not(numbers: frozenset[int]) -> None:
+    found = stock(*numbers)
+    there = {number for run in runs(found, 1) for number in range(run.first.number, run.last.number + 1)}
+    missing = {number for gap in gaps(found, 1) for number in range(gap.first.number, gap.last.number + 1)}
+    assert there == numbers
+    assert missing == (set(range(min(numbers), max(numbers))) - numbers if numbers else set())
+
+
+@given(NUMBERS, st.integers(1, 30))
+def test_a_reach_is_whole_and_ends_where_something_is_missing(numbers: frozenset[int], first: int) -> None:
+    found = reach(stock(*numbers), Lsn(first * SIZE + 5), TimelineHistory(1))
+    assert [segment.number for segment in found.segments] == list(range(first, first + len(found.segments)))
+    assert all(segment.number in numbers for segment in found.segments)
+    after = first + len(found.segments)
+    assert after not in numbers
+    assert (found.missing is not None) == any(number > after for number in numbers)
+
+
+@given(NUMBERS, st.lists(st.integers(1, 25), min_size=1, max_size=4, unique=True), st.floats(0, 32))
+def test_a_time_is_planned_exactly_when_it_can_be_reached(
+    numbers: frozenset[int], firsts: list[int], minute: float
+) -> None:
+    bases, found, when = [base(first) for first in firsts], stock(*numbers), at(minute)
+
+    def possible(first: int) -> bool:
+        last = first
+        while last + 1 in numbers:
+            last += 1
+        return first in numbers and at(first) <= when < at(last + 0.5)
+
+    usable = [first for first in firsts if possible(first)]
+    try:
+        plan = plan_recovery(bases, found, target(time=when), commits)
+    except RestoreError:
+        assert not usable
+        return
+    assert plan.base.start // SIZE == max(usable)
+    assert all(found.has(segment) for segment in plan.segments)
+    assert any(commits(segment, False) > when for segment in plan.segments)  # type: ignore[operator]
+    assert len(plan.segments) <= minute - plan.base.start // SIZE + 3, "no more is fetched than is needed"
+
+
+@given(NUMBERS, st.integers(1, 25), st.integers(SIZE, 31 * SIZE))
+def test_an_lsn_is_planned_exactly_when_it_can_be_reached(numbers: frozenset[int], first: int, lsn: int) -> None:
+    made, found = base(first), stock(*numbers)
+    needed = range(first, max((lsn - 1) // SIZE, first) + 1)
+    possible = lsn >= made.stop and all(number in numbers for number in needed)
+    try:
+        plan = plan_recovery([made], found, target(lsn=Lsn(lsn)), commits)
+    except RestoreError:
+        assert not possible
+    else:
+        assert possible
+        assert [segment.number for segment in plan.segments] == list(needed)
+
+
+def test_a_refusal_says_what_is_possible() -> None:
+    with pytest.raises(TargetOutOfRange, match=r"before the end.*wanted from 2026-11-01 00:03.*to 2026-11-01 00:06:30"):
+        plan_recovery([base(3)], stock(3, 4, 5, 6), target(time=at(2)), commits)
+    with pytest.raises(TargetOutOfRange, match=r"beyond the end.*from 2026-11-01 00:03"):
+        plan_recovery([base(3), base(5)], stock(3, 4, 5, 6), target(time=at(9)), commits)
+    with pytest.raises(RestoreError, match="no base backup"):
+        plan_recovery([], stock(3), target(), commits)
+
+
+def test_a_missing_segment_is_named_with_the_last_reachable_time() -> None:
+    with pytest.raises(WalMissing, match=r"000000010000000000000005.*00:04:30"):
+        plan_recovery([base(3)], stock(3, 4, 6, 7), target(time=at(7)), commits)
+    with pytest.raises(WalMissing, match="000000010000000000000004"):
+        plan_recovery([base(3, last=4)], stock(3, 5), target(), commits)
+
+
+def test_the_partial_segment_is_the_last_one_used() -> None:
+    plan = plan_recovery([base(3)], stock(3, 4, partial=5), target(), commits)
+    assert plan.partial == WalSegment(1, 5, SIZE)
+    plan = plan_recovery([base(3)], stock(3, 4, partial=5), target(time=at(5.2)), commits)
+    assert plan.partial == WalSegment(1, 5, SIZE)
+    assert plan_recovery([base(3)], stock(3, 4, 5, partial=5), target(), commits).partial is None
+
+
+def test_across_a_switch_each_segment_comes_from_the_newest_timeline_that_has_it() -> None:
+    found = stock(3, 4, 5, 6, t2={5, 6, 7})
+    plan = plan_recovery([base(3)], found, target(), commits)
+    assert [(segment.timeline, segment.number) for segment in plan.segments] == [(1, 3), (1, 4), (2, 5), (2, 6), (2, 7)]
+    assert plan.timelines == (2,)
+    old = RecoveryTarget(TargetKind.LATEST, timeline=1)
+    assert [s.timeline for s in plan_recovery([base(3)], found, old, commits).segments] == [1, 1, 1, 1]
+
+
+def test_a_base_after_the_fork_does_not_lie_on_the_new_timeline() -> None:
+    found = stock(3, 4, 5, 6, t2={5, 6, 7})
+    plan = plan_recovery([base(3), base(6)], found, target(), commits)
+    assert plan.base.start // SIZE == 3
+    plan = plan_recovery([base(3), base(6)], found, RecoveryTarget(TargetKind.LATEST, timeline=1), commits)
+    assert plan.base.start // SIZE == 6
+    with pytest.raises(TargetOutOfRange, match="timeline 9"):
+        plan_recovery([base(3)], found, RecoveryTarget(TargetKind.LATEST, timeline=9), commits)
+
+
+def test_recoverable_means_that_the_own_wal_is_whole() -> None:
+    assert is_recoverable(base(3, last=5), stock(3, 4, 5))
+    assert not is_recoverable(base(3, last=5), stock(3, 5))
+    assert [possible.until for possible in ranges([base(3)], stock(3, 4), commits)] == [at(4.5)]
+
+
+def test_segments_without_a_commit_are_stepped_over() -> None:
+    def few(segment: WalSegment, partial: bool) -> datetime | None:
+        return commits(segment, partial) if segment.number % 5 == 3 else None
+
+    found: Callable[[int], int] = lambda minute: len(  # noqa: E731
+        plan_recovery([base(3)], stock(*range(3, 20)), target(time=at(minute)), few).segments
+    )
+    assert found(9) == 13 - 3 + 2
+    assert found(4) == 8 - 3 + 2
+
+
+def test_a_stock_is_made_of_names() -> None:
+    texts = ("000000010000000000000003", "000000010000000000000004.partial", "00000002.history")
+    made = stock_of(name for text in texts if (name := parse_wal_name(text)))
+    assert made.segments == {1: frozenset({3})}
+    assert made.partials == {1: frozenset({4})}
