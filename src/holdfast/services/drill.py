@@ -87,8 +87,7 @@ def conclude(
         sandbox=sandbox,
         error=None if error is None else str(error),
     )
-    store_proof(repository, proof)
-    return proof
+    return store_proof(repository, proof)[1]
 
 
 def _prove_tree(repository: Repository, snapshot: Snapshot, data: SnapshotData, sandboxes: Sandboxes) -> SourceProof:

@@ -57,7 +57,7 @@ def status(repository: Repository, *, now: datetime) -> StatusReport:
             )
             for stack in stacks
         ),
-        damaged=tuple(map(str, (*listed.damaged, *found.damaged))),
+        damaged=tuple(map(str, (*listed.damaged, *found.damaged, *found.missing))),
     )
 
 
