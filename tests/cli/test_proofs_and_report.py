@@ -22,14 +22,15 @@ def proven(tmp_path: Path) -> Shell:
     config = tmp_path / "holdfast.yaml"
     config.write_text(
         f"version: 1\nrepository: {{url: {tmp_path}/repository, password_file: {tmp_path}/password}}\n"
-        f"stacks: {{docs: {{paths: [{source}], schedule: 0 3 * * *, retention: {{keep_daily: 7}}}}}}\n"
+        f"stacks: {{docs: {{paths: [{source}], schedule: 0 3 * * *, retention: {{keep_daily: 7}}}},\n"
+        f"  never-run: {{paths: [{source}]}}}}\n"
     )
     shell.env["HOLDFAST_CONFIG"] = str(config)
     shell.run("init")
     for number in range(3):
         (source / "changing").write_text(str(number))
-        shell.run("backup")
-        shell.run("drill")
+        shell.run("backup", "--stack", "docs")
+        shell.run("drill", "--stack", "docs")
     return shell
 
 
@@ -89,6 +90,7 @@ def test_the_report_is_one_file_that_says_what_the_repository_says(proven: Shell
     assert "WHOLE" in page.text
     assert "NOT WHOLE" not in page.text
     assert page.text.count("PROVEN") == 3
+    assert "never-run" in page.text
     assert "keep daily 7" in page.text
     assert "no damage" in page.text
     assert len(re.findall(r'<circle class="good"', html)) == 6  # RTO and RPO of three drills

@@ -8,6 +8,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -118,7 +119,7 @@ def audit(
 def _stack(name: str, points: Sequence[RestorePoint], found: Proofs, promise: Promise, now: datetime) -> StackAudit:
     drills = tuple(record for record in found.records if record.proof.stack == name)
     whole = [point.time for point in points if point.complete]
-    gaps = [(later - earlier).total_seconds() for earlier, later in zip(whole, [*whole[1:], now], strict=True)]
+    gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise([*whole, now])]
     passed = [record.proof.finished for record in drills if record.proof.passed]
     return StackAudit(
         stack=name,
