@@ -26,6 +26,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     `kind` is its name among findings ("backup-late"), `subject` what it is about; together they are its identity: the
     same finding in the next run is the same alert. `since` is when it was first seen, None before that is known.
+    `area` is where one has to look for it: while that cannot be seen, nobody knows that it is over.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     wanted: str = ""
     hint: str = ""
     since: datetime | None = None
+    area: str = "repository"
 
     @property
     def name(self) -> str:

@@ -8,7 +8,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import datetime
 
 import msgspec
@@ -117,6 +117,12 @@ def started_and_ended(before: Sequence[Finding], now: Sequence[Finding]) -> tupl
     new = {finding.name for finding in now}
     started = [f for f in now if f.name not in old or f.severity.rank > old[f.name].severity.rank]
     return started, [finding for finding in before if finding.name not in new]
+
+
+def carried(before: Sequence[Finding], found: Sequence[Finding], unseen: Collection[str]) -> list[Finding]:
+    """What was found, and what was open before in the areas that could not be looked at: it is not over."""
+    names = {finding.name for finding in found}
+    return [*found, *(f for f in before if f.area in unseen and f.name not in names)]
 
 
 def with_since(before: Sequence[Finding], found: Sequence[Finding], now: datetime) -> tuple[Finding, ...]:

@@ -56,7 +56,7 @@ def judge_filesystem(
 
     def finding(kind: str, severity: Severity, found: str, wanted: str) -> Finding:
         hint = f"du -xsh {path}/* ; docker system df"
-        return Finding(kind=kind, subject=path, severity=severity, found=found, wanted=wanted, hint=hint)
+        return Finding(kind=kind, subject=path, severity=severity, found=found, wanted=wanted, hint=hint, area="space")
 
     share = used / total if total else 0.0
     for kind, value, what in (("space", share, f"{size(total - used)} free"), ("inodes", inodes, "")):

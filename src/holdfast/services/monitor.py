@@ -21,7 +21,7 @@ from holdfast.config.place import state_folder
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.model.monitor import Finding, Sample, Severity
 from holdfast.policy.cadence import next_moment
-from holdfast.policy.freshness import Seen, started_and_ended, with_since
+from holdfast.policy.freshness import Seen, carried, started_and_ended, with_since
 from holdfast.policy.space import judge_filesystem
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
@@ -89,7 +89,8 @@ def watch(
     known = _load(path)
     looked = _Look(config, host, time)
     looked.at_everything()
-    findings = with_since(known.findings, looked.findings, time)
+    findings = with_since(known.findings, carried(known.findings, looked.findings, looked.unseen), time)
+    looked.remember(findings)
     started, ended = started_and_ended(known.findings, findings)
     waiting = settled([*known.waiting, *notices(config.notify, started, ended)])
     left, untold = deliver(config, host, waiting, **({"sleep": sleep} if sleep else {}))
@@ -106,7 +107,6 @@ def watch(
         untold=tuple(untold),
         notes=tuple(looked.notes),
     )
-    looked.remember(findings)
     _export(config, report)
     return report
 
@@ -122,10 +122,13 @@ class _Look:
         self.filesystems: list[Filesystem] = []
         self.heads: tuple[str, ...] = ()
         self.notes: list[str] = []
+        self.unseen: set[str] = set()
 
     def at_everything(self) -> None:
         findings, sizes, root = observe_engine(self._config)
         self.findings += findings
+        if any(finding.kind == "engine-unreachable" for finding in findings):
+            self.unseen.add("engine")
         self.measures |= sizes
         self.filesystems = observe_filesystems(self._config, root)
         for filesystem in self.filesystems:
@@ -135,6 +138,7 @@ class _Look:
                 self._at_repository(repository)
         except HoldfastError as error:
             self.findings.append(unreachable("store-refuses", "repository", error))
+            self.unseen.add("repository")
             self._judge_space([])
 
     def _at_repository(self, repository: Repository) -> None:

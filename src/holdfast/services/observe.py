@@ -137,7 +137,12 @@ def _damaged(which: str) -> Finding:
 def unreachable(kind: str, subject: str, error: HoldfastError) -> Finding:
     """The finding for a part that cannot be seen."""
     return Finding(
-        kind=kind, subject=subject, severity=Severity.CRITICAL, found=str(error), hint=error.hint or "holdfast doctor"
+        kind=kind,
+        subject=subject,
+        severity=Severity.CRITICAL,
+        found=str(error),
+        hint=error.hint or "holdfast doctor",
+        area="reach",
     )
 
 
@@ -175,6 +180,7 @@ def _unprotected(config: Config, engine: Engine) -> Iterator[Finding]:
             found=f"no stack has it; container {', '.join(users)} writes to it",
             wanted="every volume that is used in a stack",
             hint=f"add {name} to `volumes` of a stack in the configuration",
+            area="engine",
         )
 
 
