@@ -42,7 +42,8 @@ def deployments(config: Config, path: str, host: str | None = None) -> list[Runn
     for name, stack in config.stacks.items():
         parameters = {"stack": name, "config": path}
         found.append(_deployment(backup, name, parameters, stack.schedule, host))
-        found.append(_deployment(drill, name, parameters, stack.drill, host))
+        point = "random" if stack.drill and stack.drill.point == "random" else "latest"
+        found.append(_deployment(drill, name, {**parameters, "point": point}, stack.drill, host))
         found.append(_deployment(restore, name, parameters, None, host))
         if stack.retention is not None:
             found.append(_deployment(retention, name, parameters, stack.retention.schedule, host))

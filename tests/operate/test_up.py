@@ -80,8 +80,6 @@ def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
 
 
 def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
-    site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/7 * * * *'}}\n")
-    site.up()
     before = deployments(site)
     with site.client() as client:
         paused = before["backup/more@host-a"]
@@ -104,8 +102,6 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
 
 
 def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
-    site.configure()
-    site.up()
     run = start(site, "backup/docs@host-a", config=slow(site, 5))
     until(lambda: state(site, run) == "Running")
     assert "still going" in site.run("drain", "--timeout", "1", code=60)
@@ -121,8 +117,6 @@ def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
 
 
 def test_a_killed_run_does_not_stay_running(site: Site) -> None:
-    site.configure()
-    site.up()
     run = start(site, "backup/docs@host-a", config=slow(site, 60))
     until(lambda: state(site, run) == "Running")
     worker = site.state.daemon("worker")
@@ -139,23 +133,7 @@ def test_a_killed_run_does_not_stay_running(site: Site) -> None:
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
 
 
-def test_a_run_whose_worker_died_is_left_to_end_by_itself(site: Site) -> None:
-    site.configure()
-    site.up()
-    run = start(site, "backup/docs@host-a", config=slow(site, 60))
-    until(lambda: state(site, run) == "Running")
-    worker = site.state.daemon("worker")
-    assert worker is not None
-    os.kill(worker.pid, signal.SIGKILL)
-    until(lambda: site.state.daemon("worker") is None)
-    assert "its process is gone" not in site.up()
-    assert state(site, run) == "Running"
-    release(site)
-    assert ended(site, run) == "Completed"
-
-
 def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
-    site.configure()
     site.run("drain")
     late = []
     with site.client() as client:
@@ -185,8 +163,6 @@ def test_the_port_of_somebody_else_is_not_taken(site: Site, tmp_path: Any) -> No
 def test_two_hosts_work_on_one_server_each_from_its_own_queue(site: Site, tmp_path: Any) -> None:
     from tests.operate.conftest import make_site
 
-    site.configure()
-    site.up()
     other = make_site(tmp_path, "host-b", site.port)
     try:
         other.run("up", "--server", f"{site.url}/api")

@@ -37,6 +37,7 @@ COMMANDS = {
     "monitor": "Look whether backups are fresh and proven; tell people when not.",
     "proofs": "List what was proven; notice proofs that were removed or altered.",
     "prune": "Delete data that no snapshot refers to any more.",
+    "reap": "Remove sandboxes that killed drills left behind.",
     "report": "Write the auditor's report, as HTML or JSON.",
     "restore": "Restore a snapshot into a directory, or a stack to its place.",
     "status": "Show what is backed up, how fresh it is, and what was proven.",

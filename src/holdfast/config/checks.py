@@ -34,6 +34,11 @@ class Drill(Schedule):
         description="Which restore point: the newest whole one, or one chosen at random of all that are kept, so that "
         "old ones are proven, too.",
     )
+    timeout: TimeText = Field(
+        default="6h",
+        description="How long restoring and comparing one source may take: then it is ended.",
+        examples=["6h"],
+    )
 
 
 class SqlCheck(Model):
@@ -75,6 +80,8 @@ class CommandCheck(Application):
 
 class HttpCheck(Application):
     """A request to an application that was started on the restored volumes."""
+
+    name: SourceName = Field(description="What the check is called in proofs.", examples=["shop-answers"])
 
     command: tuple[Text, ...] = Field(
         default=(),

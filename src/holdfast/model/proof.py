@@ -89,6 +89,11 @@ class Proof(msgspec.Struct, frozen=True, kw_only=True):
         return any(source.sampled for source in self.sources)
 
     @property
+    def proven(self) -> bool:
+        """Whether it passed, and everything was restored: what alone makes a restore point proven."""
+        return self.passed and not self.sampled
+
+    @property
     def problems(self) -> tuple[str, ...]:
         """Every difference and every failed check, one line each."""
         checks = [*self.checks, *(check for source in self.sources for check in source.checks)]

@@ -120,7 +120,7 @@ def _stack(name: str, points: Sequence[RestorePoint], found: Proofs, promise: Pr
     drills = tuple(record for record in found.records if record.proof.stack == name)
     whole = [point.time for point in points if point.complete]
     gaps = [(later - earlier).total_seconds() for earlier, later in itertools.pairwise([*whole, now])]
-    passed = [record.proof.finished for record in drills if record.proof.passed]
+    passed = [record.proof.finished for record in drills if record.proof.proven]
     return StackAudit(
         stack=name,
         promise=promise,
@@ -142,7 +142,7 @@ def _point(point: RestorePoint, drills: Sequence[ProofRecord]) -> PointAudit:
         time=point.time,
         sources=len(point.snapshots),
         complete=point.complete,
-        proven=bool(about) and about[-1].proof.passed,
+        proven=bool(about) and about[-1].proof.proven,
         proof=about[-1].digest if about else None,
     )
 

@@ -89,7 +89,7 @@ def wanted_of(config: Config, name: str, now: datetime) -> Wanted:
 def _seen(name: str, points: Sequence[RestorePoint], drills: Sequence[ProofRecord]) -> Seen:
     whole = [point for point in points if point.complete]
     newest = drills[-1].proof if drills else None
-    passed = [record.proof for record in drills if record.proof.passed]
+    passed = [record.proof for record in drills if record.proof.proven]
     return Seen(
         stack=name,
         newest=whole[-1].time if whole else None,

@@ -83,7 +83,7 @@ def plan_retention(
 ) -> RetentionPlan:
     """What the rules keep of a stack's restore points. Raises: CorruptObject when a snapshot cannot be read."""
     found = proofs(repository)
-    proven = [proof.point for proof in found.proofs if proof.stack == stack and proof.passed]
+    proven = [proof.point for proof in found.proofs if proof.stack == stack and proof.proven]
     decisions = decide(_points(repository, stack), rules, now=now(), proven=proven)
     return RetentionPlan(stack=stack, rules=rules, decisions=tuple(decisions), notes=tuple(map(str, found.damaged)))
 
