@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 
 import click
 
-from deployments.operate.folder import Folder
+from deployments.operate.folder import Folder, OperateError
 from deployments.operate.server import NAME as SERVER
 from deployments.operate.server import PORT, client_environment, ensure_server, wait_for_server
 from holdfast.config.loading import load
@@ -58,6 +60,34 @@ def up(config: str, state: str | None, server: str | None, host: str, port: int,
     for line in upcoming:
         _say(line)
     _say(f"ready after {time.monotonic() - started:.1f} s; to stop: holdfast down")
+
+
+@main.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--config", required=True, envvar="HOLDFAST_CONFIG", metavar="FILE", help="The configuration.")
+@_state
+@_server
+@click.option("--at-once", default=2, show_default=True, help="How many runs this host has at once.")
+@click.option(
+    "--timeout", default=1500, show_default=True, metavar="SECONDS", help="How long to wait when asked to stop."
+)
+@click.pass_context
+def work(
+    context: click.Context, config: str, state: str | None, server: str | None, at_once: int, timeout: int
+) -> None:
+    """Be the worker of this host until asked to stop (SIGTERM), then drain: for containers and systemd."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if not (server or os.environ.get("PREFECT_API_URL")):
+        raise click.UsageError("name the Prefect server: --server URL or PREFECT_API_URL")
+    context.invoke(up, config=config, state=state, server=server, host="", port=0, at_once=at_once)
+    folder = Folder.at(state)
+    while not stop.wait(1.0):
+        if folder.daemon("worker") is None:
+            raise OperateError("the worker ended by itself", which=str(folder.path), found=folder.tail("worker"))
+    _say("asked to stop: no new run starts, waiting for those that are going")
+    with folder.locked():
+        _drain(folder, timeout)
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"]})
