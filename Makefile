@@ -26,6 +26,7 @@ bench: venv  ## measure against restic on the same data
 	@$(VENV)/python -m pytest -m bench -s tests/bench $(ARGS)
 
 lock: venv  ## write requirements.lock anew from pyproject.toml, keeping what still fits
+	@$(VENV)/python -m pip install -q uv
 	@$(VENV)/uv pip compile -q pyproject.toml --extra prefect --group dev --universal --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate --python-version 3.11 -o requirements.lock
 

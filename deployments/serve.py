@@ -1,9 +1,7 @@
 """Serve every flow for every stack of a configuration: `python -m deployments.serve --config FILE`.
 
 Rules upheld here:
-- Each stack has a deployment per flow, scheduled as the configuration says; a run that comes while one is going is
-  cancelled, so that after downtime not all of them start at once.
-- Entrypoints are modules, never files: a file would put its own folder first on the import path.
+- The deployments are those of `deployments.operate.catalog`.
 - The process that serves must not be stopped while a flow holds something: see docs/prefect.md, "Stopping".
 """
 
@@ -11,66 +9,13 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
 
 import click
-from prefect import Flow, serve
-from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
-from prefect.deployments.runner import RunnerDeployment
-from prefect.schedules import Cron, Schedule
-from prefect.types.entrypoint import EntrypointType
+from prefect import serve
 
-from flows.backup import backup
-from flows.drill import drill
-from flows.restore import restore
-from flows.retention import retention
-from flows.verify import verify
-from flows.wal import wal
-from holdfast.config import stack as stacks
+from deployments.operate.catalog import deployments
 from holdfast.config.loading import load
-from holdfast.config.models import Config
 from holdfast.errors import HoldfastError
-
-WAL_EVERY = "*/5 * * * *"
-"""How often a stack's WAL archive is looked after; `holdfast wal run` looks each minute."""
-
-
-def deployments(config: Config, path: str) -> list[RunnerDeployment]:
-    """Every deployment of a configuration."""
-    found = [_deployment(verify, "repository", {"config": path, **_share(config)}, config.verify)]
-    for name, stack in config.stacks.items():
-        parameters = {"stack": name, "config": path}
-        found.append(_deployment(backup, name, parameters, stack.schedule))
-        found.append(_deployment(drill, name, parameters, stack.drill))
-        found.append(_deployment(restore, name, parameters, None))
-        if any(server.wal is not None for server in stack.postgres):
-            found.append(_deployment(wal, name, parameters, stacks.Schedule(cron=WAL_EVERY)))
-        if stack.retention is not None:
-            found.append(_deployment(retention, name, parameters, stack.retention.schedule))
-    return found
-
-
-def _deployment(
-    flow: Flow[..., Any], name: str, parameters: dict[str, Any], schedule: stacks.Schedule | None
-) -> RunnerDeployment:
-    made = flow.to_deployment(
-        name=name,
-        parameters=parameters,
-        schedules=[_cron(schedule)] if schedule else [],
-        tags=["holdfast", name],
-        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
-        entrypoint_type=EntrypointType.MODULE_PATH,
-    )
-    assert isinstance(made, RunnerDeployment)  # noqa: S101  a coroutine only inside an event loop
-    return made
-
-
-def _cron(schedule: stacks.Schedule) -> Schedule:
-    return Cron(schedule.cron, timezone=schedule.timezone)
-
-
-def _share(config: Config) -> dict[str, float]:
-    return {"read_data_percent": 100 * config.verify.share} if config.verify else {}
 
 
 @click.command()

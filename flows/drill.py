@@ -9,7 +9,7 @@ from prefect import flow
 from holdfast.errors import DrillFailed, HoldfastError
 from holdfast.model.proof import Proof
 from tasks.common import explained, tag_run
-from tasks.drill import choose, keep_proof, prove
+from tasks.drill import ask, choose, keep_proof, prove
 
 
 @flow(name="drill", flow_run_name="drill of {stack}", persist_result=False)
@@ -19,7 +19,7 @@ def drill(stack: str, config: str = "", point: str = "latest") -> Proof:
     Args:
         stack: The stack, by its name in the configuration.
         config: The configuration file on the worker; empty for the one that HOLDFAST_CONFIG names.
-        point: The restore point, as `holdfast list` shows it, or latest.
+        point: The restore point, as `holdfast list` shows it, or latest, or random.
     """
     tag_run(stack)
     started = datetime.now(UTC)
@@ -31,13 +31,14 @@ def drill(stack: str, config: str = "", point: str = "latest") -> Proof:
         except HoldfastError as error:
             failure = error
             break
-    proof: Proof = keep_proof(config, chosen, sources, started, datetime.now(UTC), failure)
+    asked = ask(config, chosen) if failure is None else ()
+    proof: Proof = keep_proof(config, chosen, sources, started, datetime.now(UTC), failure, asked)
     if not proof.passed:
         with explained():
             raise DrillFailed(
                 "the restore point is not proven",
                 which=f"{proof.point} of {stack}",
-                found=proof.error or next(line for source in proof.sources for line in source.problems),
+                found=proof.error or next(iter(proof.problems)),
                 hint="holdfast status shows what was proven last",
             )
     return proof

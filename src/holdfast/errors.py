@@ -334,6 +334,18 @@ class DrillFailed(HoldfastError):
     exit_code = 51
 
 
+class ProofsNotWhole(HoldfastError):
+    """A proof was removed or altered; the others are as they were written."""
+
+    exit_code = 52
+
+
+class FindingsOpen(HoldfastError):
+    """The monitor found something that is critical."""
+
+    exit_code = 53
+
+
 class Interrupted(HoldfastError):
     """Stopped by a signal; nothing was committed."""
 

@@ -11,7 +11,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.schedules import CronSchedule
 
-from deployments.serve import deployments
+from deployments.operate.catalog import deployments
 from flows.backup import backup
 from flows.drill import drill
 from flows.restore import restore
@@ -114,6 +114,7 @@ def test_deployments_follow_the_configuration(site: Site) -> None:
     made = {(d.flow_name, d.name): d for d in deployments(load(site.config), site.config)}
     assert set(made) == {
         ("verify", "repository"),
+        ("monitor", "monitor"),
         *((flow, "docs") for flow in ("backup", "drill", "restore", "retention")),
     }
     schedules = made["retention", "docs"].schedules

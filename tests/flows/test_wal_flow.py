@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.serve import deployments
+from deployments.operate.catalog import deployments
 from flows.backup import backup
 from flows.wal import wal
 from holdfast.model.wal import parse_wal_name

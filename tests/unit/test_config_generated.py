@@ -58,6 +58,8 @@ def test_every_commented_alternative_is_valid_when_it_is_chosen() -> None:
     # What a commented line contradicts is taken out for it.
     instead = {
         "password_env": ["password_file"],
+        "ping_env": ["ping_file"],
+        "url_env": ["url_file"],
         "profile": ["access_key_file", "secret_key_file"],
         "endpoint": [],
         "host": ["container"],

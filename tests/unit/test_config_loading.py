@@ -140,8 +140,8 @@ stacks:
         ),
         "f:8:34: stacks.shop.schedule.cron: the key stands twice, first in line 8",
         (
-            "f:9:5: stacks.shop.keep_daily: unknown key: wanted volumes, paths, postgres, schedule, retention, drill "
-            "(it belongs in stacks.NAME.retention)"
+            "f:9:5: stacks.shop.keep_daily: unknown key: wanted volumes, paths, postgres, schedule, retention, drill, "
+            "checks, monitor (it belongs in stacks.NAME.retention)"
         ),
     ]
 

@@ -74,6 +74,12 @@ def _duration(text: str) -> str:
     return text
 
 
+def length(text: str) -> float:
+    """A length of time in seconds: `1d2h` is 93600.0. The text is a `TimeText`."""
+    units = {"d": 86400, "h": 3600, "min": 60, "s": 1}
+    return float(sum(int(count) * units[unit] for count, unit in re.findall(r"([0-9]+)(d|h|min|s)", text)))
+
+
 _PLAIN = "one line of text without control characters"
 
 StackName = Annotated[
@@ -184,6 +190,21 @@ DurationText = Annotated[
         check=_duration,
     ),
 ]
+TimeText = Annotated[
+    str,
+    Spelling(
+        "a length of time",
+        "days, hours, minutes and seconds such as 1d2h, 15min or 90s",
+        r"^(?=[0-9])(?:[0-9]{1,4}d)?(?:[0-9]{1,4}h)?(?:[0-9]{1,5}min)?(?:[0-9]{1,6}s)?$",
+        check=_duration,
+    ),
+]
+ListenAddress = Annotated[
+    str,
+    Spelling("an address to listen on", "host:port, such as 127.0.0.1:9464", r"^[a-zA-Z0-9.-]{1,253}:[0-9]{1,5}$"),
+]
+FilePath = Annotated[str, Spelling("a file", "the absolute path of a file", r"^/[^\x00]*[^/\x00]$", check=_absolute)]
+Amount = Annotated[str, Spelling("an amount", "a number such as 0.023", r"^[0-9]{1,6}(?:\.[0-9]{1,6})?$")]
 Count = Annotated[int, Field(strict=True, ge=1), Words("a whole number, 1 or more")]
 
 _RATE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -97,7 +97,7 @@ def dump(config: Config) -> str:
 
 def _schedules(values: Mapping[str, Any]) -> list[dict[str, Any]]:
     stacks = values.get("stacks", {}).values()
-    holders = [(values, "verify")]
+    holders = [(values, name) for name in ("verify", "monitor", "canary")]
     holders += [(stack, name) for stack in stacks for name in ("schedule", "drill")]
     holders += [(stack.get("retention", {}), "schedule") for stack in stacks]
     return [holder[name] for holder, name in holders if name in holder]

@@ -9,9 +9,11 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from holdfast.config.base import Model
 from holdfast.config.fields import HostName, StackName, ZoneName, is_zone
+from holdfast.config.monitor import Channel, Monitor
 from holdfast.config.repository import Engine, Repository
+from holdfast.config.schedule import UTC, Schedule
 from holdfast.config.spelling import Commented, SampleKey, wrong
-from holdfast.config.stack import UTC, Stack, VerifySchedule
+from holdfast.config.stack import Stack, VerifySchedule
 
 
 def _whole(value: object) -> object:
@@ -53,6 +55,18 @@ class Config(Model):
         examples=[{"cron": "0 5 * * *"}],
     )
 
+    monitor: Monitor = Field(
+        default=Monitor(),
+        description="When the monitor looks, what it takes for a finding, and where it writes what it measured.",
+    )
+    notify: tuple[Channel, ...] = Field(default=(), description="Who is told when a finding starts and when it ends.")
+    canary: Schedule | None = Field(
+        default=None,
+        description="When a stack that Holdfast makes itself is backed up, destroyed, restored and compared: proof "
+        "that this very installation works.",
+        examples=[{"cron": "15 2 * * *"}],
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _hand_down_timezone(cls, data: Any) -> Any:
@@ -78,4 +92,6 @@ def _zoned(data: Mapping[str, Any], zone: str) -> dict[str, Any]:
 
     stacks = data.get("stacks")
     zoned = {name: stack(value) for name, value in stacks.items()} if isinstance(stacks, Mapping) else stacks
-    return {**within(data, "verify"), **({"stacks": zoned} if "stacks" in data else {})}
+    for name in ("verify", "monitor", "canary"):
+        data = within(data, name)
+    return {**data, **({"stacks": zoned} if "stacks" in data else {})}

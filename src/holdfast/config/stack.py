@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from holdfast.config.base import Model
-from holdfast.config.fields import Count, CronText, DurationText, Percentage, ZoneName
+from holdfast.config.checks import Checks, Drill
+from holdfast.config.fields import Count, DurationText, Percentage
+from holdfast.config.monitor import Thresholds
+from holdfast.config.schedule import UTC as UTC
+from holdfast.config.schedule import Schedule as Schedule
 from holdfast.config.sources import Directory, Postgres, Volume
-from holdfast.config.spelling import Commented, wrong
-
-UTC = "UTC"
-
-
-class Schedule(Model):
-    """When something runs."""
-
-    shorthand: ClassVar[str | None] = "cron"
-
-    cron: CronText = Field(
-        description="Minute, hour, day of the month, month, day of the week.",
-        examples=["0 3 * * *", "30 4 * * sun"],
-    )
-    timezone: Annotated[ZoneName, Commented()] = Field(
-        default=UTC,
-        description="The time zone that the hours are meant in, by its IANA name; else the file's `timezone` holds.",
-        examples=["Europe/Berlin"],
-    )
+from holdfast.config.spelling import wrong
 
 
 class VerifySchedule(Schedule):
@@ -124,12 +110,16 @@ class Stack(Model):
     retention: Retention | None = Field(
         default=None, description="Which restore points are kept. Without it all of them are."
     )
-    drill: Schedule | None = Field(
+    drill: Drill | None = Field(
         default=None,
-        description="When the newest restore point is restored in a sandbox, compared and destroyed: the proof. "
+        description="When a restore point is restored in a sandbox, compared and destroyed: the proof. "
         "Without it this is done by hand only.",
         examples=[{"cron": "0 6 * * sun"}],
     )
+    checks: Checks = Field(
+        default=Checks(), description="What a drill asks the restored data, beside comparing all of it."
+    )
+    monitor: Thresholds | None = Field(default=None, description="When the monitor raises a finding about this stack.")
 
     @classmethod
     def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:

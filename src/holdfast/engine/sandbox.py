@@ -13,6 +13,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 LABEL = "holdfast.sandbox"
 OWNER = "holdfast.sandbox.owner"
+CREATED = "holdfast.sandbox.created"
+"""When it was made, in Unix seconds: what a host left that is no more has no owner who could be asked."""
 
 
 class Sandbox:
@@ -34,7 +37,7 @@ class Sandbox:
     def __init__(self, engine: Engine, run: str | None = None) -> None:
         self.run = run or secrets.token_hex(6)
         self._engine = engine
-        self._labels = {LABEL: self.run, OWNER: present_owner()}
+        self._labels = {LABEL: self.run, OWNER: present_owner(), CREATED: str(int(time.time()))}
         self._network: str | None = None
 
     def __enter__(self) -> Sandbox:
@@ -59,9 +62,9 @@ class Sandbox:
         *,
         environment: Mapping[str, str] | None = None,
         command: list[str] | None = None,
-        volumes: Mapping[str, str] | None = None,
+        mounts: Mapping[str, str] | None = None,
     ) -> str:
-        """Start a container on the sandbox's own network, with volumes (name to path); its name.
+        """Start a container on the sandbox's own network; its name. `mounts`: the sandbox's volumes, by name, to paths.
 
         Raises: SourceNotFound when the image is not there, EngineRefused, EngineUnavailable.
         """
@@ -77,7 +80,7 @@ class Sandbox:
                 labels=self._labels,
                 host_config=api.create_host_config(
                     network_mode=network,
-                    binds={volume: {"bind": path, "mode": "rw"} for volume, path in (volumes or {}).items()},
+                    binds={volume: {"bind": path, "mode": "rw"} for volume, path in (mounts or {}).items()},
                 ),
             )
             api.start(created["Id"])
@@ -102,8 +105,13 @@ def container_log(engine: Engine, name: str) -> str:
         return data.decode(errors="replace")
 
 
-def reap(engine: Engine) -> list[str]:
-    """Remove what drills left that were killed on this host; the names of their sandboxes.
+def reap(engine: Engine, *, older_than: float | None = None) -> list[str]:
+    """Remove what killed drills left; the names of their sandboxes.
+
+    Args:
+        engine: where to look.
+        older_than: also those of other hosts that are older than so many seconds: a worker in a container has another
+            host name after every start. None leaves them alone, since their drill may be going on.
 
     Raises: EngineUnavailable. What cannot be removed now is told in the log, and tried again by the next.
     """
@@ -116,7 +124,7 @@ def reap(engine: Engine) -> list[str]:
     left = {}
     for thing in things:
         labels = thing.get("Labels") or {}
-        if LABEL in labels and owner_is_gone(labels.get(OWNER, "")):
+        if LABEL in labels and (owner_is_gone(labels.get(OWNER, "")) or _abandoned(labels, older_than)):
             left[labels[LABEL]] = {LABEL: labels[LABEL], OWNER: labels.get(OWNER, "")}
     for run, labels in left.items():
         log.warning("removing the sandbox %s: the drill that made it was killed", run)
@@ -125,6 +133,28 @@ def reap(engine: Engine) -> list[str]:
         except EngineRefused as error:
             log.warning("the sandbox %s cannot be removed: %s", run, error)
     return sorted(left)
+
+
+def _abandoned(labels: Mapping[str, str], older_than: float | None) -> bool:
+    """Whether a sandbox of another host is old enough."""
+    created = labels.get(CREATED, "")
+    mine = labels.get(OWNER, "").startswith(f"{socket.gethostname()}/")
+    if older_than is None or mine or not created.isdigit():
+        return False
+    return time.time() - int(created) > older_than
+
+
+def wait_for_container(engine: Engine, name: str, seconds: float) -> tuple[int | None, str]:
+    """The exit code and the output of a container once it ended; None while it still runs after so many seconds.
+
+    Raises: SourceNotFound, EngineRefused, EngineUnavailable.
+    """
+    deadline = time.monotonic() + seconds
+    with engine.asking("cannot ask for a container of the sandbox", name):
+        while (state := engine.api.inspect_container(name)["State"])["Running"] and time.monotonic() < deadline:
+            time.sleep(0.2)
+        output = engine.api.logs(name, stdout=True, stderr=True, tail=200)
+    return None if state["Running"] else int(state["ExitCode"]), bytes(output).decode("utf-8", "replace")
 
 
 def present_owner() -> str:

@@ -12,7 +12,7 @@ from holdfast.model.ids import PointId, SnapshotId, short
 # What Holdfast must find again without opening the tree lives in tags: restic keeps them when it rewrites a snapshot,
 # and `restic snapshots` shows them.
 TAG = "holdfast"
-_STACK, _SOURCE, _POINT, _PARTS = "stack=", "source=", "point=", "parts="
+_STACK, _SOURCE, _POINT, _PARTS, _BYTES = "stack=", "source=", "point=", "parts=", "bytes="
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,13 +58,19 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         found = self._tagged(_PARTS)
         return int(found) if found and found.isdigit() else 1
 
+    @property
+    def size(self) -> int | None:
+        """Bytes of content that were seen; None when that was not recorded."""
+        found = self._tagged(_BYTES)
+        return int(found) if found and found.isdigit() else None
+
     def _tagged(self, prefix: str) -> str | None:
         return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), None)
 
 
-def tags_for(*, stack: str, source: str, point: PointId, parts: int) -> tuple[str, ...]:
+def tags_for(*, stack: str, source: str, point: PointId, parts: int, size: int) -> tuple[str, ...]:
     """The tags of a snapshot that Holdfast makes."""
-    return (TAG, f"{_STACK}{stack}", f"{_SOURCE}{source}", f"{_POINT}{point}", f"{_PARTS}{parts}")
+    return (TAG, f"{_STACK}{stack}", f"{_SOURCE}{source}", f"{_POINT}{point}", f"{_PARTS}{parts}", f"{_BYTES}{size}")
 
 
 class RestorePoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +90,12 @@ class RestorePoint(msgspec.Struct, frozen=True, kw_only=True):
         return len({snapshot.source for snapshot in self.snapshots}) >= max(
             snapshot.parts for snapshot in self.snapshots
         )
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of content of all its sources; None when that was not recorded of each."""
+        sizes = [snapshot.size for snapshot in {snapshot.source: snapshot for snapshot in self.snapshots}.values()]
+        return None if None in sizes else sum(size for size in sizes if size is not None)
 
 
 def restore_points(snapshots: Iterable[Snapshot]) -> list[RestorePoint]:

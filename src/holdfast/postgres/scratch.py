@@ -88,8 +88,9 @@ def _log(folder: str) -> str:
         return file.read()
 
 
-def reap_scratch(parent: str) -> None:
-    """End the servers and remove the folders of drills that are gone."""
+def reap_scratch(parent: str) -> list[str]:
+    """End the servers and remove the folders of drills that are gone; those folders."""
+    removed = []
     for name in os.listdir(parent):
         found = re.fullmatch(rf"{_PREFIX}(\d+)-.*", name)
         folder = os.path.join(parent, name)
@@ -98,6 +99,8 @@ def reap_scratch(parent: str) -> None:
         log.warning("removing %s: the drill that made it was killed", folder)
         _end_server_of(os.path.join(folder, "data"))
         shutil.rmtree(folder, ignore_errors=True)
+        removed.append(folder)
+    return removed
 
 
 def _owner() -> pwd.struct_passwd | None:

@@ -25,7 +25,7 @@ _ZSTD_MARK = b"\x02"
 
 
 class Folder(StrEnum):
-    """The folders of the default layout, and Holdfast's own for proofs and run reports (restic never looks there)."""
+    """The folders of the default layout, and Holdfast's own for its records (restic never looks there)."""
 
     DATA = "data"
     KEYS = "keys"
@@ -33,6 +33,8 @@ class Folder(StrEnum):
     SNAPSHOTS = "snapshots"
     INDEX = "index"
     PROOFS = "holdfast/proofs"
+    VERIFICATIONS = "holdfast/verifications"
+    MONITOR = "holdfast/monitor"
 
 
 CONFIG = "config"

@@ -141,7 +141,7 @@ def capture(
             tree = archiver.finish(_manifest_entries(source, archiver.stats.notes, stack, point, parts, started))
             added = blobs.finish()
             lock.ensure_held()
-        tags = tags_for(stack=stack, source=source.label, point=point, parts=parts)
+        tags = tags_for(stack=stack, source=source.label, point=point, parts=parts, size=archiver.stats.bytes)
         snapshot = save_snapshot(
             repository.store, repository.key, _snapshot_json(source, tree, tags, parent, host, started)
         )

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from holdfast.config.checks import SqlCheck
 from holdfast.errors import RecoveryFailed, TargetOutOfRange, WalMissing
 from holdfast.model.base import BaseBackup, BaseFacts, RecoveryTarget, TargetKind
 from holdfast.model.manifest import Manifest
+from holdfast.model.proof import CheckResult
 from holdfast.model.snapshot import Snapshot
 from holdfast.model.wal import Lsn
 from holdfast.postgres.recovered import prove_base, wait_recovered
@@ -29,6 +31,7 @@ from holdfast.postgres.scratch import recovering_server
 from holdfast.postgres.server import Server, container_server
 from holdfast.repository.repository import Repository
 from holdfast.services.bases import base_facts_of, base_of
+from holdfast.services.checks import sql_checks
 from holdfast.services.pitr import PitrPlan, plan_for, restore_pitr
 
 if TYPE_CHECKING:
@@ -50,10 +53,20 @@ class Drilled:
     seconds: float
     problems: list[str]
     until: datetime | None
+    checks: tuple[CheckResult, ...] = ()
 
 
-def drill_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, engine: Engine | None) -> Drilled:
-    """Prove one base backup. Raises: WalMissing when its WAL is not whole, RecoveryFailed, as restoring."""
+def drill_base(
+    repository: Repository,
+    snapshot: Snapshot,
+    manifest: Manifest,
+    engine: Engine | None,
+    checks: Sequence[SqlCheck] = (),
+) -> Drilled:
+    """Prove one base backup, and ask the user's questions.
+
+    Raises: WalMissing when its WAL is not whole, RecoveryFailed, and what restoring raises.
+    """
     facts = base_facts_of(manifest)
     planned, note = plan_drill(repository, snapshot, base_of(snapshot, facts), facts)
     with _place(engine, facts) as (directory, start):
@@ -62,8 +75,9 @@ def drill_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, e
         server = start(make_conf_for_drill(directory, facts))
         seconds = time.monotonic() - started
         compared, problems = prove_base(facts, server, planned.plan.target.kind)
+        asked = sql_checks(server, checks)
     wal = f"recovered over {report.wal_files} WAL files to {planned.plan.target}"
-    return Drilled(f"{wal}; {compared}{note}", seconds, problems, planned.plan.possible.until)
+    return Drilled(f"{wal}; {compared}{note}", seconds, problems, planned.plan.possible.until, asked)
 
 
 def plan_drill(repository: Repository, snapshot: Snapshot, base: BaseBackup, facts: BaseFacts) -> tuple[PitrPlan, str]:
@@ -119,7 +133,7 @@ def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[t
             command += ["-c", "listen_addresses=127.0.0.1", "-c", "port=5432"]
             command += ["-c", "unix_socket_directories=/var/run/postgresql"]
             name = sandbox.container(
-                "db", image, environment={"PGDATA": inside}, command=command, volumes={volume.name: _INSIDE}
+                "db", image, environment={"PGDATA": inside}, command=command, mounts={volume.name: _INSIDE}
             )
             runner = ContainerRunner(engine, name)
             return wait_recovered(

@@ -4,6 +4,8 @@ Rules upheld here:
 - The comparison is exact: every entry and byte of a tree against the snapshot's own record, every table of a database
   against the rows and digests taken in the very transaction of its dump.
 - The proof is stored whether it passed or not; one that could not be finished says why.
+- Space and memory are looked at first. With too little space a sample is read back instead, and the proof says so.
+- What takes too long is ended, and is a failed drill.
 - The sandbox is destroyed in every case; what a killed drill left is reaped by the next.
 """
 
@@ -17,56 +19,90 @@ from datetime import datetime
 
 import msgspec
 
+from holdfast.config.checks import Drill, SqlCheck
+from holdfast.config.fields import length
 from holdfast.config.models import Config
-from holdfast.errors import HoldfastError, SnapshotNotFound
+from holdfast.errors import DrillFailed, HoldfastError, SnapshotNotFound
 from holdfast.model.manifest import Manifest
-from holdfast.model.proof import Proof, SourceProof
+from holdfast.model.proof import CheckResult, Proof, SourceProof, Step
 from holdfast.model.snapshot import RestorePoint, Snapshot, restore_points
+from holdfast.policy.room import DATABASE_FACTOR, too_little_memory, too_little_space
 from holdfast.repository.repository import Repository
+from holdfast.services.bounded import bounded
 from holdfast.services.compare import compare_directory
 from holdfast.services.proofs import store_proof
 from holdfast.services.restore import SnapshotData, open_snapshot, reading, restore_directory
-from holdfast.services.sandboxes import Sandboxes, sandboxes_of
+from holdfast.services.sampling import read_sample
+from holdfast.services.sandboxes import Sandboxes, memory_available, sandboxes_of
 from holdfast.services.stacks import stack_of
 
 _KEPT_PROBLEMS = 100
 
 
-def choose_point(repository: Repository, stack: str, point: str = "latest") -> RestorePoint:
-    """The restore point to work on: by its id, or the newest whole one. Raises: SnapshotNotFound."""
+def choose_point(
+    repository: Repository,
+    stack: str,
+    point: str = "latest",
+    *,
+    choose: Callable[[Sequence[RestorePoint]], RestorePoint] = secrets.choice,
+) -> RestorePoint:
+    """The restore point to work on: by its id, `latest` (newest whole one) or `random` (any whole one).
+
+    Raises: SnapshotNotFound.
+    """
     points = [p for p in restore_points(repository.snapshots().snapshots) if p.stack == stack]
-    wanted = [p for p in points if p.complete] if point == "latest" else [p for p in points if p.id == point]
+    whole = point in ("latest", "random")
+    wanted = [p for p in points if p.complete] if whole else [p for p in points if p.id == point]
     if not wanted:
         raise SnapshotNotFound(
             "the stack has no such restore point",
             which=f"{stack} {point}",
-            wanted="a whole restore point" if point == "latest" else "its id",
+            wanted="a whole restore point" if whole else "its id",
             found=f"{len(points)} restore points of this stack",
             hint="holdfast list",
         )
-    return wanted[-1]
+    return choose(wanted) if point == "random" else wanted[-1]
 
 
 def drill_source(config: Config, repository: Repository, snapshot: Snapshot) -> SourceProof:
-    """Restore one snapshot in a sandbox of its own, compare, destroy.
+    """Restore one snapshot in a sandbox of its own, compare, ask, destroy.
 
-    Raises: EngineUnavailable, TargetFull and others when it could not be restored at all; differences are in the proof.
+    Raises: EngineUnavailable, TargetFull and others when it could not be restored at all, DrillFailed when it took too
+    long; differences are in the proof.
     """
-    with sandboxes_of(config) as sandboxes:
-        return prove_snapshot(repository, snapshot, sandboxes)
+    stack = stack_of(config, snapshot.stack or "")
+    limit = length(stack.drill.timeout if stack.drill else Drill.model_fields["timeout"].default)
+    checks = [check for check in stack.checks.sql if snapshot.source == f"postgres:{check.postgres}"]
+    with bounded(limit, snapshot.source), sandboxes_of(config) as sandboxes:
+        return prove_snapshot(repository, snapshot, sandboxes, checks)
 
 
-def prove_snapshot(repository: Repository, snapshot: Snapshot, sandboxes: Sandboxes) -> SourceProof:
-    """`drill_source` with the place to restore to given."""
+def prove_snapshot(
+    repository: Repository, snapshot: Snapshot, sandboxes: Sandboxes, checks: Sequence[SqlCheck] = ()
+) -> SourceProof:
+    """`drill_source` with the place to restore to given. Where there is too little room, a sample is read instead."""
     with reading(repository):
         data = open_snapshot(repository, snapshot)
-    if data.manifest is not None and data.manifest.kind == "postgres":
+    is_database = data.manifest is not None and data.manifest.kind == "postgres"
+    lacking = too_little_space((snapshot.size or 0) * (DATABASE_FACTOR if is_database else 1), sandboxes.free_space())
+    if lacking:
+        return _prove_sample(repository, snapshot, data, lacking)
+    if data.manifest is not None and is_database:
         from holdfast.services.bases import is_base
 
         if is_base(data.manifest):
-            return _prove_base(repository, snapshot, data.manifest, sandboxes)
-        return _prove_database(repository, snapshot, data, data.manifest, sandboxes)
+            return _prove_base(repository, snapshot, data.manifest, sandboxes, checks)
+        return _prove_database(repository, snapshot, data, data.manifest, sandboxes, checks)
     return _prove_tree(repository, snapshot, data, sandboxes)
+
+
+def _prove_sample(repository: Repository, snapshot: Snapshot, data: SnapshotData, lacking: str) -> SourceProof:
+    started = time.monotonic()
+    with reading(repository):
+        compared, problems = read_sample(repository, data)
+    seconds = time.monotonic() - started
+    proof = _source_proof(snapshot, compared, [Step("read a sample", seconds)], problems)
+    return msgspec.structs.replace(proof, sampled=f"too little space to restore it: {lacking}")
 
 
 def conclude(
@@ -78,6 +114,7 @@ def conclude(
     finished: datetime,
     sandbox: str = "",
     error: HoldfastError | None = None,
+    checks: Sequence[CheckResult] = (),
 ) -> Proof:
     """Make the proof of a drill and store it beside the backups."""
     proof = Proof(
@@ -95,9 +132,9 @@ def conclude(
         sources=tuple(sources),
         sandbox=sandbox,
         error=None if error is None else str(error),
+        checks=tuple(checks),
     )
-    store_proof(repository, proof)
-    return proof
+    return store_proof(repository, proof)[1]
 
 
 def _prove_tree(repository: Repository, snapshot: Snapshot, data: SnapshotData, sandboxes: Sandboxes) -> SourceProof:
@@ -106,32 +143,48 @@ def _prove_tree(repository: Repository, snapshot: Snapshot, data: SnapshotData, 
         report = restore_directory(repository, snapshot, directory)
         seconds = time.monotonic() - started
         compared = compare_directory(repository.reader, data, os.fsencode(directory))
-    return _source_proof(snapshot, str(compared), seconds, [*report.damaged, *compared.problems])
+    steps = [Step("restore", seconds)]
+    return _source_proof(snapshot, str(compared), steps, [*report.damaged, *compared.problems])
 
 
 def _prove_database(
-    repository: Repository, snapshot: Snapshot, data: SnapshotData, manifest: Manifest, sandboxes: Sandboxes
+    repository: Repository,
+    snapshot: Snapshot,
+    data: SnapshotData,
+    manifest: Manifest,
+    sandboxes: Sandboxes,
+    checks: Sequence[SqlCheck],
 ) -> SourceProof:
+    from holdfast.services.checks import sql_checks
     from holdfast.services.databases import facts_of, load_dump, prove_dump
 
+    lacking = too_little_memory(memory_available())
+    if lacking:
+        raise DrillFailed("a scratch database cannot be started", which=snapshot.source, found=lacking)
     facts = facts_of(manifest)
+    began = time.monotonic()
     with sandboxes.postgres(facts) as server:
         started = time.monotonic()
         load_dump(repository, data, server)
-        seconds = time.monotonic() - started
+        loaded = time.monotonic()
         compared, problems = prove_dump(facts, server)
-    return _source_proof(snapshot, compared, seconds, problems)
+        asked = sql_checks(server, checks)
+    steps = [Step("start a server", started - began), Step("load", loaded - started)]
+    return msgspec.structs.replace(_source_proof(snapshot, compared, steps, problems), checks=asked)
 
 
-def _prove_base(repository: Repository, snapshot: Snapshot, manifest: Manifest, sandboxes: Sandboxes) -> SourceProof:
+def _prove_base(
+    repository: Repository, snapshot: Snapshot, manifest: Manifest, sandboxes: Sandboxes, checks: Sequence[SqlCheck]
+) -> SourceProof:
     from holdfast.services.base_drill import drill_base
 
-    drilled = drill_base(repository, snapshot, manifest, sandboxes.engine)
-    proof = _source_proof(snapshot, drilled.compared, drilled.seconds, drilled.problems)
-    return msgspec.structs.replace(proof, recoverable_until=drilled.until)
+    drilled = drill_base(repository, snapshot, manifest, sandboxes.engine, checks)
+    steps = [Step("recover", drilled.seconds)]
+    proof = _source_proof(snapshot, drilled.compared, steps, drilled.problems)
+    return msgspec.structs.replace(proof, recoverable_until=drilled.until, checks=drilled.checks)
 
 
-def _source_proof(snapshot: Snapshot, compared: str, seconds: float, problems: Sequence[str]) -> SourceProof:
+def _source_proof(snapshot: Snapshot, compared: str, steps: Sequence[Step], problems: Sequence[str]) -> SourceProof:
     kept = [*problems[:_KEPT_PROBLEMS]]
     if len(problems) > len(kept):
         kept.append(f"… and {len(problems) - len(kept)} more")
@@ -139,7 +192,8 @@ def _source_proof(snapshot: Snapshot, compared: str, seconds: float, problems: S
         source=snapshot.source,
         snapshot=snapshot.id,
         compared=compared,
-        restore_seconds=seconds,
+        restore_seconds=sum(step.seconds for step in steps),
+        steps=tuple(steps),
         problems=tuple(kept),
     )
 
@@ -162,4 +216,15 @@ def drill(
         except HoldfastError as error:
             failure = error
             break
-    return conclude(repository, chosen, sources, started=started, finished=now(), error=failure)
+    asked = () if failure else ask_applications(config, repository, chosen)
+    return conclude(repository, chosen, sources, started=started, finished=now(), error=failure, checks=asked)
+
+
+def ask_applications(config: Config, repository: Repository, point: RestorePoint) -> tuple[CheckResult, ...]:
+    """The commands and requests that the configuration wants of restored volumes."""
+    from holdfast.services.checks import application_checks
+
+    try:
+        return application_checks(config, repository, point)
+    except HoldfastError as error:
+        return (CheckResult(name="applications", found="", problem=str(error)),)

@@ -85,7 +85,7 @@ def plan_retention(
 ) -> RetentionPlan:
     """What the rules keep of a stack's restore points. Raises: CorruptObject when a snapshot cannot be read."""
     found = proofs(repository)
-    proven = [proof.point for proof in found.proofs if proof.stack == stack and proof.passed]
+    proven = [proof.point for proof in found.proofs if proof.stack == stack and proof.proven]
     points, needed = _points(repository, stack), {}
     if rules.recovery_window is not None:
         snapshots = [snapshot for point in points for snapshot in point.snapshots]

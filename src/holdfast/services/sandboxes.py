@@ -44,6 +44,15 @@ class Sandboxes:
         """The engine that they are made on."""
         return self._engine
 
+    def free_space(self) -> float:
+        """Bytes that are free where trees and databases are restored to."""
+        engine = self._engine
+        if engine is not None and engine.same_machine():
+            root = str(engine.info().get("DockerRootDir") or "")
+            if os.path.isdir(root):
+                return free_space(root)
+        return free_space(tempfile.gettempdir())
+
     @contextmanager
     def directory(self) -> Iterator[str]:
         """An empty directory to restore a tree into."""
@@ -102,6 +111,24 @@ def sandboxes_of(config: Config) -> Iterator[Sandboxes]:
             return
         reap(engine)
         yield Sandboxes(engine)
+
+
+def free_space(path: str) -> float:
+    """Bytes that are free on the filesystem of a directory."""
+    status = os.statvfs(path)
+    return float(status.f_bavail * status.f_frsize)
+
+
+def memory_available() -> float | None:
+    """Bytes of memory that could be had now (proc(5), MemAvailable); None where that is not told."""
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("MemAvailable:"):
+                    return float(line.split()[1]) * 1024
+    except OSError:
+        return None
+    return None
 
 
 def _lives_in_docker(stack: Stack) -> bool:

@@ -57,7 +57,7 @@ def status(repository: Repository, *, now: datetime) -> StatusReport:
             )
             for stack in stacks
         ),
-        damaged=tuple(map(str, (*listed.damaged, *found.damaged))),
+        damaged=tuple(map(str, (*listed.damaged, *found.damaged, *found.missing))),
     )
 
 
@@ -65,7 +65,7 @@ def stack_status(stack: str, points: list[RestorePoint], drills: list[Proof], no
     """The status of one stack from its restore points and proofs, both oldest first."""
     whole = [point for point in points if point.complete]
     newest = whole[-1] if whole else None
-    passed = [proof for proof in drills if proof.passed]
+    passed = [proof for proof in drills if proof.proven]
     return StackStatus(
         stack=stack,
         points=len(points),

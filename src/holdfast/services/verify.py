@@ -8,11 +8,13 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 
 from holdfast.repository.check import Checked, Checker
 from holdfast.repository.repository import Repository
+from holdfast.services.proofs import Verification, store_verification
 from holdfast.services.restore import reading
 
 
@@ -41,14 +43,16 @@ def verify(
     *,
     read_share: float = 0.0,
     seed: int | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
     on_progress: Callable[[Checked], None] | None = None,
 ) -> VerifyReport:
-    """Check a repository under a shared lock.
+    """Check a repository under a shared lock, and keep a record that it was done.
 
     Args:
         repository: an open repository.
         read_share: 0 checks the structure only, 1 reads every pack, between them a random share of the packs.
         seed: makes the choice of packs repeatable.
+        now: the clock, for the record that is kept of it.
         on_progress: told now and then what has been checked.
 
     Raises: RepositoryLocked, and errors of the store that are not about single objects. Damage is in the report.
@@ -56,6 +60,16 @@ def verify(
     started = time.monotonic()
     with reading(repository):
         done = Checker(repository, on_progress).run(read_share=read_share, choose=random.Random(seed))  # noqa: S311  a sample
+    store_verification(
+        repository,
+        Verification(
+            finished=now(),
+            read_share=read_share,
+            bytes_read=done.bytes_read,
+            packs=done.packs,
+            problems=len(done.problems),
+        ),
+    )
     return VerifyReport(
         snapshots=done.snapshots,
         trees=done.trees,

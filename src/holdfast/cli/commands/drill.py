@@ -15,7 +15,7 @@ from holdfast.errors import DrillFailed
 @click.command()
 @repository_options
 @click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack of the configuration.")
-@click.option("--point", default="latest", show_default=True, help="The restore point to prove.")
+@click.option("--point", default="latest", show_default=True, help="The restore point: its id, latest, random.")
 def command(access: Access, stacks: tuple[str, ...], point: str) -> None:
     """Prove restore points of the configuration's stacks. Production is not touched."""
     from holdfast.cli.stack import chosen_stacks
@@ -24,7 +24,7 @@ def command(access: Access, stacks: tuple[str, ...], point: str) -> None:
     from holdfast.services.stacks import access_of
 
     config = access.config()
-    if point != "latest" and len(stacks) != 1:
+    if point not in ("latest", "random") and len(stacks) != 1:
         raise click.UsageError("--point goes with one --stack")
     with open_repository_at(access_of(config)) as repository:
         proofs = [
@@ -42,6 +42,6 @@ def command(access: Access, stacks: tuple[str, ...], point: str) -> None:
         raise DrillFailed(
             "the restore point is not proven",
             which=f"{failed[0].point} of {failed[0].stack}",
-            found=failed[0].error or next(p for source in failed[0].sources for p in source.problems),
+            found=failed[0].error or next(iter(failed[0].problems)),
             hint="holdfast status shows what was proven last",
         )

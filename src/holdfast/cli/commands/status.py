@@ -49,7 +49,7 @@ def _lines(stack: StackStatus) -> list[str]:
 
 def proof_lines(proof: Proof) -> list[str]:
     """What a proof says, for people."""
-    verdict = "proven" if proof.passed else "FAILED"
+    verdict = "proven" if proof.proven else "sampled only" if proof.passed else "FAILED"
     lines = [
         f"  proof           {verdict}: {proof.point}, {text.age(proof.finished)}",
         (
@@ -62,4 +62,7 @@ def proof_lines(proof: Proof) -> list[str]:
     for source in proof.sources:
         lines.append(f"  {source.source}: {source.compared}; {len(source.problems) or 'no'} differences")
         lines.extend(f"    {problem}" for problem in source.problems[:10])
+        lines.extend([f"    {source.sampled}"] if source.sampled else [])
+    checks = [*(check for source in proof.sources for check in source.checks), *proof.checks]
+    lines.extend(f"  check {check.name}: {check.problem or check.found}" for check in checks)
     return lines

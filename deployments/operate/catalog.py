@@ -1,0 +1,79 @@
+"""The deployments of a configuration: one per flow and stack, scheduled as the configuration says.
+
+Rules upheld here:
+- A run that comes while one of the same deployment is going is cancelled: after downtime not all of them start at once.
+- Entrypoints are modules, never files: a file would put its own folder first on the import path.
+- A schedule has a slug and no `active`: whoever paused it finds it paused after the next `up`.
+- What is started by hand has forms of its own that begin harmless: a restore begins as a dry run.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Flow
+from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+from prefect.deployments.runner import RunnerDeployment
+from prefect.schedules import Cron, Schedule
+from prefect.types.entrypoint import EntrypointType
+
+from deployments.operate.automations import watched
+from flows.backup import backup
+from flows.drill import drill
+from flows.monitor import monitor
+from flows.restore import restore
+from flows.retention import retention
+from flows.verify import verify
+from flows.wal import wal
+from holdfast.config import stack as stacks
+from holdfast.config.models import Config
+
+WAL_EVERY = "*/5 * * * *"
+"""How often a stack's WAL archive is looked after; `holdfast wal run` looks each minute."""
+
+
+def deployments(config: Config, path: str, host: str | None = None) -> list[RunnerDeployment]:
+    """Every deployment of a configuration.
+
+    Args:
+        config: the configuration.
+        path: where it lies on the worker; "" for the file that HOLDFAST_CONFIG names there.
+        host: named in each deployment where several hosts share a server; None where there is one.
+    """
+    share = {"read_data_percent": 100 * config.verify.share} if config.verify else {}
+    found = [_deployment(verify, "repository", {"config": path, **share}, config.verify, host)]
+    found.append(_deployment(monitor, "monitor", {"config": path}, config.monitor, host))
+    for name, stack in config.stacks.items():
+        parameters = {"stack": name, "config": path}
+        found.append(_deployment(backup, name, parameters, stack.schedule, host))
+        point = "random" if stack.drill and stack.drill.point == "random" else "latest"
+        found.append(_deployment(drill, name, {**parameters, "point": point}, stack.drill, host))
+        found.append(_deployment(restore, name, parameters, None, host))
+        if any(server.wal is not None for server in stack.postgres):
+            found.append(_deployment(wal, name, parameters, stacks.Schedule(cron=WAL_EVERY), host))
+        if stack.retention is not None:
+            found.append(_deployment(retention, name, parameters, stack.retention.schedule, host))
+    return found
+
+
+def _deployment(
+    flow: Flow[..., Any], name: str, parameters: dict[str, Any], schedule: stacks.Schedule | None, host: str | None
+) -> RunnerDeployment:
+    made = flow.to_deployment(
+        name=f"{name}@{host}" if host else name,
+        parameters=parameters,
+        schedules=[_cron(schedule)] if schedule else [],
+        tags=["holdfast", name, *(_host_tags(flow, host) if host else ())],
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW),
+        entrypoint_type=EntrypointType.MODULE_PATH,
+    )
+    assert isinstance(made, RunnerDeployment)  # noqa: S101  a coroutine only inside an event loop
+    return made
+
+
+def _host_tags(flow: Flow[..., Any], host: str) -> tuple[str, ...]:
+    return (host,) if flow is monitor else (host, watched(host))
+
+
+def _cron(schedule: stacks.Schedule) -> Schedule:
+    return Cron(schedule.cron, timezone=schedule.timezone, slug="configured")

@@ -1,0 +1,78 @@
+"""From a server that starts to scheduled runs: the steps of `up` that speak to Prefect."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import StateType
+from prefect.deployments.runner import RunnerDeployment
+from prefect.events.schemas.automations import AutomationCore
+
+from deployments.operate.automations import look_at_failures, zombies
+from deployments.operate.catalog import deployments
+from deployments.operate.folder import Folder
+from deployments.operate.reconcile import ensure_automations, ensure_deployments, ensure_pool, told
+from deployments.operate.runs import runs_of
+from deployments.operate.worker import ensure_worker, resume, wait_until_online
+from holdfast.config.models import Config
+
+SCHEDULED_SECONDS = 60.0
+_SHOWN = 5
+
+
+def start(
+    folder: Folder,
+    config: Config,
+    host: str,
+    env: dict[str, str],
+    wait_for_server: Callable[[], None],
+    runs_at_once: int,
+    say: Callable[[str], None],
+) -> list[str]:
+    """Pool, queue, deployments, automations, worker; what runs next, in words. Raises: OperateError."""
+    wanted = deployments(config, "", host)
+    wait_for_server()
+    with get_client(sync_client=True) as client:
+        queue = ensure_pool(client, host, runs_at_once=runs_at_once)
+        told(ensure_deployments(client, host, wanted), say)
+        for name in ensure_automations(client, _automations(client, host)):
+            say(f"automation: {name}")
+        worker = ensure_worker(folder, client, host, env, say)
+        resume(folder, client, queue)
+        wait_until_online(folder, client, worker, host)
+        return _upcoming(client, host, wanted)
+
+
+def _automations(client: SyncPrefectClient, host: str) -> list[AutomationCore]:
+    monitor = client.read_deployment_by_name(f"monitor/monitor@{host}")
+    return [zombies(), look_at_failures(host, monitor.id)]
+
+
+def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeployment]) -> list[str]:
+    """The next runs. That the scheduler made some is the proof that it works: with a wrong library it makes none."""
+    if not any(deployment.schedules for deployment in wanted):
+        return ["no schedule is configured: runs are started by hand only"]
+    deadline = time.monotonic() + SCHEDULED_SECONDS
+    while True:
+        runs = [run for run in runs_of(client, host, (StateType.SCHEDULED,)) if run.expected_start_time]
+        if runs or time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    if not runs:
+        return [f"WARNING: the server scheduled no run in {SCHEDULED_SECONDS:.0f} s; its log may say why"]
+    first: dict[UUID, datetime] = {}
+    for run in runs:
+        if run.deployment_id is not None and run.expected_start_time is not None:
+            first.setdefault(run.deployment_id, run.expected_start_time)
+    nearest = sorted(first.items(), key=lambda item: item[1])[:_SHOWN]
+    lines = [f"next:    {when.astimezone():%Y-%m-%d %H:%M}  {_full_name(client, key)}" for key, when in nearest]
+    return [*lines, f"{len(runs)} runs are scheduled"]
+
+
+def _full_name(client: SyncPrefectClient, deployment: UUID) -> str:
+    found = client.read_deployment(deployment)
+    return f"{client.read_flow(found.flow_id).name} {found.name}"

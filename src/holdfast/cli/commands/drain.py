@@ -1,0 +1,14 @@
+"""`holdfast drain`: see `deployments.operate`, which speaks to Prefect."""
+
+from __future__ import annotations
+
+import click
+
+from holdfast.cli.sourcetree import run_module
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(arguments: tuple[str, ...]) -> int:
+    """Let no new run start here, wait for those that are going, stop the worker."""
+    return run_module("deployments.operate", ["drain", *arguments], "what runs Holdfast")

@@ -1,0 +1,53 @@
+"""`holdfast monitor`: look once, tell what changed, and say what is not as it should be."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+
+import click
+
+from holdfast.cli import text
+from holdfast.cli.options import Access, repository_options
+from holdfast.errors import FindingsOpen
+from holdfast.services.monitor import MonitorReport, watch
+
+
+@click.command()
+@repository_options
+def command(access: Access) -> int:
+    """Check freshness, proofs, sizes and space; tell the channels of `notify`; write the metrics.
+
+    Exits 0 when nothing is wrong, 3 with warnings, 53 when something is critical.
+    """
+    config = access.config()
+    report = watch(config, config.hostname or socket.gethostname(), now=lambda: datetime.now(UTC))
+    if access.json:
+        text.show_json(report)
+    else:
+        _show(report)
+    critical = [finding for finding in report.findings if finding.severity == "critical"]
+    if critical:
+        raise FindingsOpen(
+            f"{len(critical)} critical findings", which=report.host, found=str(critical[0]), hint=critical[0].hint
+        )
+    return 3 if any(finding.severity == "warning" for finding in report.findings) else 0
+
+
+def _show(report: MonitorReport) -> None:
+    rows = [
+        (str(f.severity), f.kind, f.subject, text.age(f.since) if f.since else "", f.found) for f in report.findings
+    ]
+    if rows:
+        text.show(text.table(("SEVERITY", "FINDING", "ABOUT", "SINCE", "FOUND"), rows))
+    else:
+        text.show(f"no findings about {len(report.stacks)} stacks")
+    for finding in report.findings:
+        if finding.hint:
+            text.show(f"hint: {finding.name}: {finding.hint}")
+    for finding in report.ended:
+        text.show(f"over: {finding.name}")
+    for name in report.untold:
+        text.tell(f"channel {name} could not be told; it will be tried again")
+    for note in report.notes:
+        text.tell(note)

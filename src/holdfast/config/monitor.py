@@ -1,0 +1,149 @@
+"""What the configuration says of monitoring: thresholds, where measured values go, who is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+from pydantic_core import PydanticCustomError
+
+from holdfast.config.base import Model, at_most_one, exactly_one
+from holdfast.config.fields import (
+    Amount,
+    CronText,
+    FilePath,
+    ListenAddress,
+    Percentage,
+    SecretFile,
+    SecretVariable,
+    SourceName,
+    TimeText,
+)
+from holdfast.config.schedule import Schedule
+from holdfast.config.secret import Secret, read_secret_file, read_secret_variable
+from holdfast.config.spelling import Commented
+
+
+class Thresholds(Model):
+    """When the monitor raises a finding about a stack."""
+
+    backup_within: TimeText | None = Field(
+        default=None,
+        description="The newest whole restore point is at most this old. Without it: the longest pause of the stack's "
+        "schedule, and a tenth of it or an hour more.",
+        examples=["26h"],
+    )
+    proven_within: TimeText | None = Field(
+        default=None,
+        description="The last drill that passed is at most this old. Without it: as for backup_within, by the drill's "
+        "schedule.",
+        examples=["8d"],
+    )
+    rto: TimeText | None = Field(
+        default=None, description="A drill restores the stack in at most this long.", examples=["30min"]
+    )
+    shrunk: Percentage = Field(
+        default="50%",
+        description="A restore point that is smaller than the one before it by more than this is a finding.",
+        examples=["50%"],
+    )
+
+
+class Monitor(Schedule):
+    """When the monitor looks, what it takes for a finding, and where it writes what it measured."""
+
+    cron: CronText = Field(
+        default="*/10 * * * *",
+        description="Minute, hour, day of the month, month, day of the week.",
+        examples=["*/10 * * * *"],
+    )
+    verified_within: TimeText | None = Field(
+        default=None,
+        description="The last verification without damage is at most this old. Without it: by the schedule of "
+        "`verify`.",
+        examples=["2d"],
+    )
+    space_warning: Percentage = Field(
+        default="80%",
+        description="A filesystem (or its inodes) that is fuller than this is a warning.",
+        examples=["80%"],
+    )
+    space_critical: Percentage = Field(
+        default="92%", description="A filesystem that is fuller than this is critical.", examples=["92%"]
+    )
+    full_within: TimeText = Field(
+        default="14d",
+        description="A filesystem that will be full within this, by its trend, is a warning.",
+        examples=["14d"],
+    )
+    price: Amount | None = Field(
+        default=None, description="What the store asks for a GiB and month, in any currency.", examples=["0.023"]
+    )
+    textfile: FilePath | None = Field(
+        default=None,
+        description="A file for the textfile collector of Prometheus' node exporter.",
+        examples=["/var/lib/node_exporter/holdfast.prom"],
+    )
+    listen: ListenAddress | None = Field(
+        default=None,
+        description="Where `holdfast up` serves /metrics and the status page.",
+        examples=["127.0.0.1:9464"],
+    )
+    ping_file: SecretFile | None = Field(
+        default=None,
+        description="A file that holds a URL to ask after each run: a dead man's switch elsewhere that raises the "
+        "alarm when nothing comes. `/fail` is added when something is critical.",
+        examples=["/run/secrets/healthchecks-url"],
+    )
+    ping_env: Annotated[SecretVariable | None, Commented()] = Field(
+        default=None,
+        description="The environment variable that holds that URL, instead of `ping_file`.",
+        examples=["HEALTHCHECKS_URL"],
+    )
+
+    @classmethod
+    def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
+        """One place for the URL."""
+        yield from at_most_one(given, "ping_file", "ping_env")
+
+    def ping(self, env: Mapping[str, str] = os.environ) -> Secret | None:
+        """The URL to ask, if one is named. Raises: ConfigError."""
+        return _secret(self.ping_file, self.ping_env, "the URL to ping", env)
+
+
+class Channel(Model):
+    """Somebody who is told when a finding starts and when it ends."""
+
+    name: SourceName = Field(description="What it is called in logs.", examples=["operators"])
+    url_file: SecretFile | None = Field(
+        default=None,
+        description="A file that holds an Apprise URL: mailto://, slack://, jsons:// (a webhook) and many more.",
+        examples=["/run/secrets/notify-operators"],
+    )
+    url_env: Annotated[SecretVariable | None, Commented()] = Field(
+        default=None,
+        description="The environment variable that holds it, instead of `url_file`.",
+        examples=["NOTIFY_OPERATORS"],
+    )
+    severity: Literal["info", "warning", "critical"] = Field(
+        default="warning", description="What is less bad than this is not told."
+    )
+
+    @classmethod
+    def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
+        """One place for the URL."""
+        yield from exactly_one(given, "url_file", "url_env")
+
+    def url(self, env: Mapping[str, str] = os.environ) -> Secret:
+        """The Apprise URL. Raises: ConfigError."""
+        found = _secret(self.url_file, self.url_env, f"the URL of notification channel {self.name}", env)
+        assert found is not None  # noqa: S101  one of them is there: see contradictions
+        return found
+
+
+def _secret(file: str | None, variable: str | None, purpose: str, env: Mapping[str, str]) -> Secret | None:
+    if variable:
+        return read_secret_variable(variable, purpose, env)
+    return read_secret_file(file, purpose) if file else None

@@ -1,0 +1,150 @@
+"""The user's own checks of restored data: statements, commands, requests.
+
+Rules upheld here:
+- They run on what a drill restored, in its sandbox, on a network without a way out. Production is not asked.
+- A check that cannot be made is a problem, not something that is passed over.
+- Nothing is pulled: an image that is not there is a problem that says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from holdfast.config.checks import Application, CommandCheck, HttpCheck, SqlCheck
+from holdfast.config.fields import length
+from holdfast.errors import DrillFailed, HoldfastError
+from holdfast.model.proof import CheckResult
+from holdfast.model.snapshot import RestorePoint
+from holdfast.repository.repository import Repository
+from holdfast.services.restore import restore_directory
+from holdfast.services.stacks import stack_of
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Config
+    from holdfast.engine.client import Engine
+    from holdfast.engine.sandbox import Sandbox
+    from holdfast.postgres.server import Server
+
+_SHOWN = 300
+
+
+def sql_checks(server: Server, checks: Iterable[SqlCheck]) -> tuple[CheckResult, ...]:
+    """Ask a restored server."""
+    return tuple(_ask(server, check) for check in checks)
+
+
+def _ask(server: Server, check: SqlCheck) -> CheckResult:
+    try:
+        with server.session(check.database) as session:
+            session.execute("SET statement_timeout = '10min'")
+            rows = session.query(check.query.rstrip().rstrip(";"))
+    except HoldfastError as error:
+        return CheckResult(name=check.name, found="", problem=str(error))
+    values = [value for row in rows for value in row.values()]
+    if len(values) != 1:
+        return CheckResult(name=check.name, found="", problem=f"wanted one value, found {len(values)}")
+    found = values[0] if isinstance(values[0], str) else json.dumps(values[0])
+    problem = None if found == check.expect else f"wanted {check.expect}, found {found[:_SHOWN]}"
+    return CheckResult(name=check.name, found=found[:_SHOWN], problem=problem)
+
+
+def application_checks(config: Config, repository: Repository, point: RestorePoint) -> tuple[CheckResult, ...]:
+    """Start what the configuration names on restored volumes, and see what it does.
+
+    Each check has a sandbox of its own with fresh copies of the volumes: no check sees what another one changed.
+    """
+    checks = stack_of(config, point.stack).checks
+    wanted: list[CommandCheck | HttpCheck] = [*checks.commands, *checks.http]
+    if not wanted:
+        return ()
+    from holdfast.services.stacks import engine_of
+
+    with engine_of(config) as engine:
+        return tuple(_try(engine, repository, point, check) for check in wanted)
+
+
+def _try(engine: Engine, repository: Repository, point: RestorePoint, check: CommandCheck | HttpCheck) -> CheckResult:
+    from holdfast.engine.sandbox import Sandbox
+
+    try:
+        with Sandbox(engine) as sandbox:
+            mounts = _mounted(engine, sandbox, repository, point, check)
+            if isinstance(check, CommandCheck):
+                return _command(engine, sandbox, check, mounts)
+            return _request(engine, sandbox, check, mounts)
+    except HoldfastError as error:
+        return CheckResult(name=check.name, found="", problem=str(error))
+
+
+def _mounted(
+    engine: Engine, sandbox: Sandbox, repository: Repository, point: RestorePoint, check: Application
+) -> dict[str, str]:
+    """The volumes that a check mounts, restored: scratch volume to path."""
+    from holdfast.engine.volumes import readable_directly
+
+    snapshots = {snapshot.source: snapshot for snapshot in point.snapshots}
+    mounts: dict[str, str] = {}
+    for text in check.mounts:
+        name, _, path = text.partition(":")
+        snapshot = snapshots.get(f"volume:{name}")
+        if snapshot is None:
+            raise DrillFailed("the restore point has no such volume", which=name, wanted=", ".join(snapshots))
+        volume = sandbox.volume("check")
+        reason = readable_directly(engine, volume)
+        if reason is not None:
+            raise DrillFailed("a check needs a volume that can be written from here", which=name, found=reason)
+        restore_directory(repository, snapshot, volume.mountpoint)
+        mounts[volume.name] = path
+    return mounts
+
+
+def _command(engine: Engine, sandbox: Sandbox, check: CommandCheck, mounts: dict[str, str]) -> CheckResult:
+    from holdfast.engine.sandbox import wait_for_container
+
+    name = sandbox.container("check", check.image, command=list(check.command), mounts=mounts)
+    code, output = wait_for_container(engine, name, length(check.timeout))
+    said = " ".join(output.split())[-_SHOWN:]
+    if code is None:
+        return CheckResult(name=check.name, found=said, problem=f"it did not end within {check.timeout}")
+    if code != check.exit_code:
+        problem = f"wanted exit code {check.exit_code}, found {code}: {said}"
+        return CheckResult(name=check.name, found=said, problem=problem)
+    if check.output is not None and check.output not in output:
+        return CheckResult(name=check.name, found=said, problem=f"its output has no {check.output!r}: {said}")
+    return CheckResult(name=check.name, found=f"exit code {code}{': ' + said if said else ''}")
+
+
+def _request(engine: Engine, sandbox: Sandbox, check: HttpCheck, mounts: dict[str, str]) -> CheckResult:
+    from holdfast.engine.discovery import find_container
+
+    name = sandbox.container("check", check.image, command=list(check.command) or None, mounts=mounts)
+    deadline = time.monotonic() + length(check.timeout)
+    found = "it does not answer"
+    while time.monotonic() < deadline:
+        container = find_container(engine, name)
+        address = next(filter(None, container.networks.values()), "")
+        if not container.running or not address:
+            return CheckResult(name=check.name, found="", problem=f"its container does not run: {container.status}")
+        status, body = _get(f"http://{address}:{check.port}{check.path}")
+        if status == check.status and (check.contains is None or check.contains in body):
+            return CheckResult(name=check.name, found=f"status {status}")
+        found = found if status is None else f"status {status}: {' '.join(body.split())[:_SHOWN]}"
+        time.sleep(0.3)
+    wanted = f"status {check.status}" + (f" with {check.contains!r}" if check.contains else "")
+    return CheckResult(name=check.name, found=found, problem=f"wanted {wanted} within {check.timeout}, found {found}")
+
+
+def _get(url: str) -> tuple[int | None, str]:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(url, timeout=5) as answer:
+            return answer.status, answer.read(1 << 20).decode("utf-8", "replace")
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(1 << 20).decode("utf-8", "replace")
+    except OSError:
+        return None, ""

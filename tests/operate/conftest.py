@@ -1,0 +1,112 @@
+"""A Prefect server, a worker and a stack that is a directory, started with the commands that an operator uses."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.demo.ports import free_port
+from deployments.local.machine import REPOSITORY_ROOT
+from deployments.operate.folder import Folder
+from holdfast.config.loading import load
+from holdfast.services.access import init_repository_at
+from holdfast.services.stacks import access_of
+
+HOLDFAST = os.path.join(os.path.dirname(sys.executable), "holdfast")
+CLEAN = {n: v for n, v in os.environ.items() if not n.startswith(("HOLDFAST_", "AWS_", "PREFECT_"))}
+QUICK = {"PREFECT_WORKER_QUERY_SECONDS": "1", "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "5"}
+NEVER = "0 0 29 2 *"
+"""A schedule that does not come while a test runs."""
+
+
+@dataclass
+class Site:
+    """One host of a Prefect server."""
+
+    folder: Path
+    host: str
+    url: str
+    port: int
+    repository: Path
+    config: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.config = self.folder / "holdfast.yaml"
+
+    @property
+    def state(self) -> Folder:
+        return Folder(self.folder / "state")
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {**CLEAN, "HOLDFAST_CONFIG": str(self.config), "HOLDFAST_STATE": str(self.folder / "state"), **QUICK}
+
+    def configure(self, stacks: str = "", more: str = "") -> None:
+        """Write a configuration with the stack `docs` and what is given."""
+        self.config.write_text(
+            f"version: 1\nhostname: {self.host}\n"
+            f"repository: {{url: {self.repository}, password_file: {self.folder}/password}}\n"
+            f"engine: {{url: unix:///nowhere.sock}}\n"
+            f"stacks:\n  docs: {{paths: [{self.folder}/source], schedule: {NEVER}, drill: {NEVER}}}\n{stacks}{more}"
+        )
+
+    def run(self, *arguments: str, code: int = 0) -> str:
+        done = subprocess.run(
+            [HOLDFAST, *arguments], env=self.env, cwd=REPOSITORY_ROOT, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, (arguments, done.stdout, done.stderr)
+        return done.stdout + done.stderr
+
+    def up(self, *more: str) -> str:
+        return self.run("up", "--port", str(self.port), *more)
+
+    @contextlib.contextmanager
+    def client(self) -> Iterator[Any]:
+        from prefect.client.orchestration import SyncPrefectClient
+
+        with SyncPrefectClient(f"{self.url}/api") as client:
+            yield client
+
+
+def make_site(folder: Path, host: str, port: int, repository: Path | None = None) -> Site:
+    source = folder / "source"
+    source.mkdir(parents=True)
+    for number in range(5):
+        (source / f"file {number}").write_bytes(random.Random(number).randbytes(20_000))
+    (folder / "password").write_text("correct horse")
+    (folder / "password").chmod(0o600)
+    made = Site(folder, host, f"http://127.0.0.1:{port}", port, repository or folder / "repository")
+    made.configure()
+    if repository is None:
+        init_repository_at(access_of(load(str(made.config)))).store.close()
+    return made
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """A host that is up; each test leaves it up."""
+    made = make_site(tmp_path_factory.mktemp("site"), "host-a", free_port())
+    try:
+        made.up()
+        yield made
+    finally:
+        made.run("down", "--now")
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.5) -> Any:
+    """The first true answer. Fails after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(every)
+    return answer

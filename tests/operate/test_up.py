@@ -1,0 +1,212 @@
+"""`holdfast up`, `drain`, `down` on a real server with a real worker: to scheduled runs, and on bad days."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.operate.conftest import NEVER, Site, until
+
+
+def deployments(site: Site) -> dict[str, Any]:
+    with site.client() as client:
+        found = client.read_deployments(limit=200)
+        return {f"{client.read_flow(d.flow_id).name}/{d.name}": d for d in found}
+
+
+def start(site: Site, name: str, **parameters: object) -> UUID:
+    with site.client() as client:
+        return UUID(str(client.create_flow_run_from_deployment(deployments(site)[name].id, parameters=parameters).id))
+
+
+def state(site: Site, run: UUID) -> str:
+    with site.client() as client:
+        return str(client.read_flow_run(run).state.name)
+
+
+def ended(site: Site, run: UUID, seconds: float = 90) -> str:
+    finished = ("Completed", "Failed", "Crashed", "Cancelled")
+    return str(until(lambda: (s := state(site, run)) in finished and s, seconds))
+
+
+def slow(site: Site, seconds: float) -> str:
+    """A parameter-like way to have a run that lasts: the password is read from a pipe that gives it late."""
+    pipe = site.folder / "slow password"
+    if not pipe.exists():
+        os.mkfifo(pipe, 0o600)
+    config = site.folder / "slow.yaml"
+    config.write_text(site.config.read_text().replace(f"{site.folder}/password", f'"{pipe}"'))
+    return str(config)
+
+
+def release(site: Site) -> None:
+    """Give the password to every run that waits for it."""
+    for _ in range(20):
+        try:
+            descriptor = os.open(site.folder / "slow password", os.O_WRONLY | os.O_NONBLOCK)
+        except OSError:
+            return
+        with os.fdopen(descriptor, "w") as pipe:
+            pipe.write("correct horse")
+        time.sleep(0.5)
+
+
+def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
+    found = deployments(site)
+    assert set(found) == {
+        "verify/repository@host-a",
+        "monitor/monitor@host-a",
+        *(f"{flow}/docs@host-a" for flow in ("backup", "drill", "restore")),
+    }
+    assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
+    assert ended(site, start(site, "drill/docs@host-a")) == "Completed"
+    assert "proven" in site.run("proofs")
+    # A new stack appears with its schedule; the scheduler makes runs of it within a minute.
+    site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/7 * * * *'}}\n")
+    said = site.up()
+    assert "backup/more@host-a" in said
+    assert "next: " in said
+    with site.client() as client:
+        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployments(site)["backup/more@host-a"].id]))
+        until(lambda: len(client.read_flow_runs(deployment_filter=chosen)) >= 2)
+
+
+def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
+    before = deployments(site)
+    with site.client() as client:
+        paused = before["backup/more@host-a"]
+        client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
+        client.pause_deployment(before["verify/repository@host-a"].id)
+    said = site.up()
+    assert "as they should be: 8 deployments" in said
+    assert "made" not in said
+    # A changed cron expression is taken over, and the pause stays.
+    site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/9 * * * *'}}\n")
+    assert "changed: backup/more@host-a" in site.up()
+    after = deployments(site)
+    assert after["verify/repository@host-a"].paused
+    (schedule,) = after["backup/more@host-a"].schedules
+    assert (schedule.schedule.cron, schedule.active) == ("*/9 * * * *", False)
+    # A stack that is gone from the configuration is gone from the server; its backups stay.
+    site.configure()
+    assert "removed: backup/more@host-a" in site.up()
+    assert "backup/more@host-a" not in deployments(site)
+
+
+def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
+    run = start(site, "backup/docs@host-a", config=slow(site, 5))
+    until(lambda: state(site, run) == "Running")
+    assert "still going" in site.run("drain", "--timeout", "1", code=60)
+    assert site.state.daemon("worker") is not None
+    later = start(site, "verify/repository@host-a")
+    release(site)
+    site.run("drain", "--timeout", "60")
+    assert state(site, run) == "Completed"
+    assert site.state.daemon("worker") is None
+    assert state(site, later) in ("Scheduled", "Late", "Pending")
+    site.up()
+    assert ended(site, later) == "Completed"
+
+
+def test_a_killed_run_does_not_stay_running(site: Site) -> None:
+    run = start(site, "backup/docs@host-a", config=slow(site, 60))
+    until(lambda: state(site, run) == "Running")
+    worker = site.state.daemon("worker")
+    assert worker is not None
+    children = _children_with(str(run))
+    assert children
+    for pid in (worker.pid, *children):  # the host loses power
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: site.state.daemon("worker") is None)
+    assert state(site, run) == "Running"
+    said = site.up()
+    assert "its process is gone" in said
+    assert state(site, run) == "Crashed"
+    assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
+
+
+def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
+    site.run("drain")
+    late = []
+    with site.client() as client:
+        deployment = deployments(site)["backup/docs@host-a"].id
+        from prefect.client.schemas.objects import StateType
+        from prefect.states import Scheduled
+
+        for minutes in (50, 40, 30, 20):
+            when = datetime.now(UTC) - timedelta(minutes=minutes)
+            made = client.create_flow_run_from_deployment(deployment, state=Scheduled(scheduled_time=when))
+            client.request("PATCH", f"/flow_runs/{made.id}", json={})
+            late.append(made.id)
+        assert StateType.SCHEDULED
+    _call_them_scheduled_by_the_server(site, late)
+    assert "replaced by later runs of the same: 3" in site.up()
+    assert [ended(site, run) for run in late] == ["Cancelled", "Cancelled", "Cancelled", "Completed"]
+
+
+def test_the_port_of_somebody_else_is_not_taken(site: Site, tmp_path: Any) -> None:
+    from tests.operate.conftest import make_site
+
+    other = make_site(tmp_path, "host-b", site.port)
+    assert "the server's port is taken" in other.run("up", "--port", str(site.port), code=60)
+    assert "nothing runs here" in other.run("down")
+
+
+def test_two_hosts_work_on_one_server_each_from_its_own_queue(site: Site, tmp_path: Any) -> None:
+    from tests.operate.conftest import make_site
+
+    other = make_site(tmp_path, "host-b", site.port)
+    try:
+        other.run("up", "--server", f"{site.url}/api")
+        assert ended(site, start(site, "backup/docs@host-b")) == "Completed"
+        assert "docs" in other.run("list")
+        assert list((other.repository / "snapshots").iterdir())
+        with site.client() as client:
+            queues = {queue.name for queue in client.read_work_queues(work_pool_name="holdfast")}
+        assert {"host-a", "host-b"} <= queues
+        # What one host does to its own deployments does not touch the other's.
+        site.up()
+        assert "backup/docs@host-b" in deployments(site)
+    finally:
+        other.run("down", "--now")
+
+
+def _children_with(run: str) -> list[int]:
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/environ", "rb") as file:
+                    if f"PREFECT__FLOW_RUN_ID={run}".encode() in file.read():
+                        found.append(int(name))
+            except OSError:
+                continue
+    return found
+
+
+def _call_them_scheduled_by_the_server(site: Site, runs: list[UUID]) -> None:
+    """Only the server itself can say of a run that its scheduler made it: in its database."""
+    import sqlite3
+
+    with sqlite3.connect(site.folder / "state" / "prefect" / "prefect.db", timeout=30) as database:
+        marks = ",".join("?" * len(runs))
+        done = database.execute(
+            f"UPDATE flow_run SET auto_scheduled = 1 WHERE id IN ({marks})",  # noqa: S608
+            [str(run) for run in runs],
+        )
+        assert done.rowcount == len(runs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quiet_end(site: Site) -> Any:
+    yield
+    release(site) if (site.folder / "slow password").exists() else None
+    assert NEVER in site.config.read_text()

@@ -1,0 +1,219 @@
+"""Drills on a real engine: the user's checks, sandboxes that nothing else is taken for, what a kill leaves, a bound."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+import docker
+import pytest
+import yaml
+
+from deployments.local.machine import REPOSITORY_ROOT
+from holdfast.config.loading import dump, from_yaml
+from holdfast.config.models import Config
+from holdfast.engine.sandbox import CREATED, LABEL, OWNER, Sandbox, reap
+from holdfast.engine.volumes import create_volume, find_volume
+from holdfast.errors import DrillFailed, EngineRefused, HoldfastError
+from holdfast.repository.repository import Repository
+from holdfast.services.drill import drill
+from tests.system.test_main_job import Stack, now, repository, sandboxes_left, stack  # noqa: F401  fixtures
+
+pytestmark = pytest.mark.engine
+
+
+def changed(config: Config, **keys: Any) -> Config:
+    """The configuration with other keys in its stack."""
+    values = yaml.safe_load(dump(config))
+    values["stacks"]["shop"].update(keys)
+    return from_yaml(yaml.safe_dump(values))
+
+
+def test_the_users_checks_are_asked_of_what_was_restored(
+    stack: Stack,  # noqa: F811
+    repository: Repository,  # noqa: F811
+    blank_image: str,
+) -> None:
+    stack.back_up(repository)
+    volume = stack.volume
+    # What production holds now must not matter to a drill.
+    stack.psql("DELETE FROM items")
+    (stack.mountpoint / "big").unlink()
+
+    def sql(name: str, query: str, expect: str) -> dict[str, Any]:
+        return {"name": name, "postgres": "db", "query": query, "expect": expect}
+
+    def command(name: str, script: str, **more: Any) -> dict[str, Any]:
+        return {
+            "name": name,
+            "image": blank_image,
+            "mounts": [f"{volume}:/data"],
+            "command": ["sh", "-c", script],
+            "timeout": "20s",
+            **more,
+        }
+
+    good = {
+        "sql": [sql("items", "SELECT count(*) FROM items", "5000")],
+        "commands": [
+            command("big-is-there", "test -s /data/big && echo whole", output="whole"),
+            command("code", "exit 7", exit_code=7),
+        ],
+    }
+    proof = drill(changed(stack.config, checks=good), repository, "shop", now=now)
+    assert proof.passed, proof.problems
+    assert {check.name for check in proof.checks} == {"big-is-there", "code"}
+    assert sandboxes_left(stack.client) == []
+
+    bad = {
+        "sql": [sql("items", "SELECT count(*) FROM items", "4999"), sql("broken", "SELECT nothing FROM nowhere", "1")],
+        "commands": [
+            command("missing", "test -e /data/not-there"),
+            command("hangs", "sleep 600", timeout="1s"),
+            command("says-nothing", "true", output="hello"),
+            {**command("no-image", "true"), "image": "holdfast-no-such-image"},
+            {**command("no-volume", "true"), "mounts": ["other-volume:/data"]},
+            command("no-network", "ping -c 1 -W 1 10.255.255.1 || exit 3", exit_code=3),
+        ],
+    }
+    proof = drill(changed(stack.config, checks=bad), repository, "shop", now=now)
+    assert not proof.passed
+    problems = {line.split(":")[0].removeprefix("check "): line for line in proof.problems}
+    assert set(problems) == {"items", "broken", "missing", "hangs", "says-nothing", "no-image", "no-volume"}
+    assert "wanted 4999, found 5000" in problems["items"]
+    assert "did not end within 1s" in problems["hangs"]
+    assert sandboxes_left(stack.client) == []
+    # The steps of the RTO are those of its sum.
+    database = next(source for source in proof.sources if source.source == "postgres:db")
+    assert [step.name for step in database.steps] == ["start a server", "load"]
+    assert database.restore_seconds == pytest.approx(sum(step.seconds for step in database.steps))
+
+
+def test_an_application_is_started_on_restored_data_and_asked(
+    stack: Stack,  # noqa: F811
+    repository: Repository,  # noqa: F811
+    blank_image: str,
+) -> None:
+    (stack.mountpoint / "index.html").write_text("the shop is open")
+    stack.back_up(repository)
+    check = {
+        "name": "shop-answers",
+        "image": blank_image,
+        "mounts": [f"{stack.volume}:/data"],
+        "command": ["busybox", "httpd", "-f", "-p", "8080", "-h", "/data"],
+        "port": 8080,
+        "path": "/index.html",
+        "contains": "the shop is open",
+        "timeout": "15s",
+    }
+    proof = drill(changed(stack.config, checks={"http": [check]}), repository, "shop", now=now)
+    assert proof.passed, proof.problems
+    proof = drill(
+        changed(stack.config, checks={"http": [{**check, "contains": "closed", "timeout": "3s"}]}),
+        repository,
+        "shop",
+        now=now,
+    )
+    assert "wanted status 200 with 'closed'" in proof.problems[0]
+    assert sandboxes_left(stack.client) == []
+
+
+def test_a_destroy_refuses_everything_that_is_not_its_own_sandboxs(stack: Stack, blank_image: str) -> None:  # noqa: F811
+    mark = secrets.token_hex(4)
+    names = {
+        "no label": create_volume(stack.engine, f"plain-{mark}").name,
+        "another run": create_volume(stack.engine, f"other-{mark}", {LABEL: "another", OWNER: "elsewhere/1/1"}).name,
+    }
+    # Even a sandbox whose run is the name of something real finds only what carries its label.
+    for run in (stack.volume, f"plain-{mark}", ""):
+        sandbox = Sandbox(stack.engine, run or None)
+        sandbox.destroy()
+    # And the removal itself, handed a stranger by whatever filter, refuses it.
+    from holdfast.engine import sandbox as module
+
+    for name in (*names.values(), stack.volume):
+        with pytest.raises(EngineRefused, match="no part of the sandbox"):
+            module._remove(stack.engine, {"name": name}, {LABEL: "mine", OWNER: ""})
+    for name in (*names.values(), stack.volume):
+        assert find_volume(stack.engine, name).name == name
+    # Reaping touches neither a plain volume nor a sandbox of another host that may be in use.
+    assert reap(stack.engine) == []
+    assert find_volume(stack.engine, names["another run"])
+    old = create_volume(
+        stack.engine,
+        f"old-{mark}",
+        {LABEL: f"old-{mark}", OWNER: "elsewhere/1/1", CREATED: str(int(time.time()) - 7200)},
+    )
+    assert reap(stack.engine, older_than=10_000) == []
+    assert reap(stack.engine, older_than=3600) == [f"old-{mark}"]
+    with pytest.raises(HoldfastError):
+        find_volume(stack.engine, old.name)
+
+
+def test_what_a_killed_drill_left_is_reaped(
+    stack: Stack,  # noqa: F811
+    repository: Repository,  # noqa: F811
+    blank_image: str,
+    tmp_path: Any,
+) -> None:
+    stack.back_up(repository)
+    config = changed(
+        stack.config,
+        checks={
+            "commands": [
+                {
+                    "name": "long",
+                    "image": blank_image,
+                    "mounts": [f"{stack.volume}:/d"],
+                    "command": ["sleep", "99"],
+                }
+            ]
+        },
+    )
+    (tmp_path / "drill.yaml").write_text(dump(config))
+    holdfast = os.path.join(os.path.dirname(sys.executable), "holdfast")
+    process = subprocess.Popen([holdfast, "drill", "--config", str(tmp_path / "drill.yaml")], cwd=REPOSITORY_ROOT)
+    deadline = time.monotonic() + 60
+    filters: dict[str, Any] = {"label": LABEL, "name": "check"}
+    while not stack.client.containers.list(filters=filters):
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert len(sandboxes_left(stack.client)) >= 3
+    done = subprocess.run(
+        [holdfast, "reap", "--config", str(tmp_path / "drill.yaml")], capture_output=True, text=True, check=True
+    )
+    assert "removed" in done.stdout
+    assert sandboxes_left(stack.client) == []
+    assert stack.mountpoint.is_dir()
+    assert stack.psql("SELECT count(*) FROM items") == "5000"
+
+
+def test_a_drill_that_hangs_is_ended_and_leaves_nothing(
+    stack: Stack,  # noqa: F811
+    repository: Repository,  # noqa: F811
+) -> None:
+    stack.back_up(repository)
+    stack.psql("CREATE TABLE slow (t int)")
+    hang = {"sql": [{"name": "hang", "postgres": "db", "query": "SELECT pg_sleep(300)::text", "expect": "x"}]}
+    config = changed(stack.config, checks=hang, drill={"cron": "0 0 1 1 *", "timeout": "15s"})
+    started = time.monotonic()
+    proof = drill(config, repository, "shop", now=now)
+    assert time.monotonic() - started < 90
+    assert proof.error is not None
+    assert "took too long" in proof.error
+    assert sandboxes_left(stack.client) == []
+    assert DrillFailed.exit_code == 51
+
+
+def test_images_are_never_pulled(stack: Stack) -> None:  # noqa: F811
+    with pytest.raises(HoldfastError), Sandbox(stack.engine) as sandbox:
+        sandbox.container("x", "holdfast-no-such-image")
+    with pytest.raises(docker.errors.ImageNotFound):
+        stack.client.images.get("holdfast-no-such-image")
