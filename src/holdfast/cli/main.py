@@ -32,9 +32,11 @@ COMMANDS = {
     "init": "Make a new repository.",
     "key": "List, add and remove the repository's passwords.",
     "list": "List restore points and snapshots.",
+    "plan": "Show what is protected and what is not, how, when and why.",
     "prune": "Delete data that no snapshot refers to any more.",
     "restore": "Restore a snapshot into a directory, or a stack to its place.",
     "status": "Show what is backed up, how fresh it is, and what was proven.",
+    "thaw": "Let go what a killed backup left paused or stopped.",
     "unlock": "Remove stale locks from the repository.",
     "verify": "Check that what is stored is what was written.",
 }

@@ -121,6 +121,10 @@ class TreeArchiver:
             self.stats.others += 1
             directory.nodes.append(node_from_entry(entry))
 
+    def settle(self) -> None:
+        """Close all directories and wait for their contents: afterwards `stats` tells everything."""
+        self._close_all()
+
     def finish(self, before: Sequence[Entry] = ()) -> str:
         """Close all directories and wait for their contents; the hex id of the root tree.
 
