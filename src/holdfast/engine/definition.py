@@ -87,6 +87,7 @@ def _container(container: FoundContainer, raw: Mapping[str, Any]) -> ContainerDe
     }
     return ContainerDefinition(
         name=container.name,
+        id=container.id,
         image=container.image,
         running=container.status in ("running", "paused", "restarting"),
         service=container.service,

@@ -67,11 +67,22 @@ def volume_names(engine: Engine) -> list[str]:
         return sorted(volume["Name"] for volume in engine.api.volumes()["Volumes"] or ())
 
 
-def create_volume(engine: Engine, name: str, labels: Mapping[str, str] | None = None) -> Volume:
+def create_volume(
+    engine: Engine,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    *,
+    driver: str = "local",
+    options: Mapping[str, str] | None = None,
+) -> Volume:
     """Make an empty volume. Raises: TargetNotEmpty when there is one of this name; EngineRefused, EngineUnavailable."""
     token = secrets.token_hex(8)
     with engine.asking("cannot create a volume", name):
-        made = parse_volume(engine.api.create_volume(name, driver="local", labels={**(labels or {}), MADE_BY: token}))
+        made = parse_volume(
+            engine.api.create_volume(
+                name, driver=driver, driver_opts=dict(options or {}), labels={**(labels or {}), MADE_BY: token}
+            )
+        )
     # The engine answers with success, and the old volume, when there is one.
     if made.labels.get(MADE_BY) != token:
         raise TargetNotEmpty(

@@ -53,6 +53,7 @@ class ContainerDefinition(msgspec.Struct, frozen=True, kw_only=True):
     """A container, by the Engine's own words; `endpoints` are its settings in each network."""
 
     name: str
+    id: str
     image: str
     running: bool
     service: str = ""
@@ -78,7 +79,7 @@ class FileDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StackDefinition(msgspec.Struct, frozen=True, kw_only=True):
-    """A stack at the time of a backup."""
+    """A stack at the time of a backup. `databases` gives the container of each dump by its label."""
 
     version: int = 1
     stack: str
@@ -89,7 +90,7 @@ class StackDefinition(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[ImageDefinition, ...] = ()
     containers: tuple[ContainerDefinition, ...] = ()
     files: tuple[FileDefinition, ...] = ()
-    databases: tuple[str, ...] = ()
+    databases: dict[str, str] = {}
 
 
 def masked(document: Any) -> Any:

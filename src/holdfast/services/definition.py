@@ -106,7 +106,7 @@ class DefinitionSource:
             images=tuple(self._images(containers)),
             containers=tuple(containers),
             files=files,
-            databases=tuple(server.container for server in self._stack.postgres if server.container),
+            databases={server.label: server.container for server in self._stack.postgres if server.container},
         )
 
     def _images(self, containers: Sequence[ContainerDefinition]) -> Iterator[ImageDefinition]:

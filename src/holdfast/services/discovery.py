@@ -51,7 +51,7 @@ def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[st
 
     Raises: ConfigError that names what there is; EngineUnavailable when a stack has to be found.
     """
-    found = _found(config, needed=any(name not in config.stacks for name in names))
+    found = _found(config)
     for name in names:
         stack_of(found.config, name)
     chosen = list(names) or sorted(found.enabled)
@@ -69,9 +69,9 @@ def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[st
     return found.config, chosen
 
 
-def _found(config: Config, *, needed: bool = False) -> Effective:
+def _found(config: Config) -> Effective:
     """What holds; without an engine, where none is needed, what the configuration says by itself."""
-    needed = needed or any(stack.discover for stack in config.stacks.values())
+    needed = any(stack.discover for stack in config.stacks.values())
     if config.stacks and not needed and not any(in_docker(stack) for stack in config.stacks.values()):
         return effective(config, Inventory(), kind_of_path)
     try:

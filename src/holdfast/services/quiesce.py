@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -106,12 +107,12 @@ def thaw_left(*, own: str | None = None) -> list[str]:
 
 
 @contextmanager
-def alone(stack: str, *, wait: bool) -> Iterator[None]:
-    """Be the only backup of a stack on this host for the time of the block.
+def alone(stack: str, place: str, *, wait: bool) -> Iterator[None]:
+    """Be the only backup of a stack on this host for the time of the block; `place` tells stacks of one name apart.
 
     Raises: SourceBusy when another one runs and `wait` is off.
     """
-    path = os.path.join(state_folder(), f"{stack}.lock")
+    path = os.path.join(state_folder(), f"{stack}-{hashlib.sha256(place.encode()).hexdigest()[:12]}.lock")
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

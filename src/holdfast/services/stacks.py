@@ -272,7 +272,8 @@ def only_one(config: Config, stack: str) -> Iterator[None]:
         return
     from holdfast.services.quiesce import alone, thaw_left
 
-    with alone(stack, wait=declared.when_busy == "wait"):
+    place = f"{config.engine.url or os.environ.get('DOCKER_HOST')} {config.repository.url}"
+    with alone(stack, place, wait=declared.when_busy == "wait"):
         for line in thaw_left(own=config.engine.url):
             log.warning("a run that was killed had left something held, it was let go: %s", line)
         yield

@@ -23,20 +23,40 @@ _SHOWN = 50
 @repository_options
 @click.argument("what", default="latest")
 @click.option("--to", "target", type=click.Path(file_okay=False), help="Directory to restore into: empty or missing.")
+@click.option("--point", default="latest", show_default=True, help="With a stack: the restore point.")
 @click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
 @click.option("--stack", help="Restore this stack of the configuration: its volumes and databases.")
 @click.option("--replace", is_flag=True, help="Replace what is there; it is kept until the new data is whole.")
 @click.option("--dry-run", is_flag=True, help="With --stack: show what would be done.")
 def command(
-    access: Access, what: str, target: str | None, source: str | None, stack: str | None, replace: bool, dry_run: bool
+    access: Access,
+    what: str,
+    target: str | None,
+    point: str,
+    source: str | None,
+    stack: str | None,
+    replace: bool,
+    dry_run: bool,
 ) -> None:
-    """Restore WHAT: a snapshot, a restore point, or `latest`.
+    """Restore WHAT: a stack, or with --to a snapshot, a restore point, or `latest`.
+
+    A stack is made again from what its restore point knows of it: images, networks, volumes, containers, data and
+    databases, started, healthy and compared. A host that has nothing but Docker is enough. What is there stays
+    untouched until the new is whole, and nothing is replaced without --replace. With --stack only the data is
+    restored, to the places that the configuration names.
 
     With --to it goes into a directory, and needs nothing but the repository and its password. A restore point of
     several sources gives one directory each below it.
     """
-    if (target is None) == (stack is None):
-        raise click.UsageError("say where to: --to DIR, or --stack NAME with a configuration")
+    if target is not None and stack is not None:
+        raise click.UsageError("--to names a directory, --stack restores to its place: not both")
+    if target is None and stack is None:
+        if what == "latest":
+            raise click.UsageError("say what: holdfast restore STACK; or where to: --to DIR")
+        from holdfast.cli.rebuilding import rebuild_stack
+
+        rebuild_stack(access, what, point, replace=replace, dry_run=dry_run)
+        return
     if target is not None:
         with access.open() as repository:
             reports = _to_directory(repository, access, what, target, source, replace=replace)
