@@ -108,12 +108,14 @@ def plan_backup(config: Config, stack: str, *, now: datetime) -> BackupPlan:
 
 
 def grouped(name: str, stack: Stack) -> tuple[tuple[str, ...], ...]:
-    """The labels of what a backup captures, in order: each by itself, and last what is captured in one hold."""
+    """The labels of what a backup captures, in order: each by itself, what is captured in one hold, the description."""
     frozen = tuple(spec.label for spec in stack.sources if stack.quiesce_of(spec) != "none")
-    single = [(spec.label,) for spec in stack.sources if spec.label not in frozen]
+    groups = [(spec.label,) for spec in stack.sources if spec.label not in frozen]
+    if frozen:
+        groups.append(frozen)
     if in_docker(stack):
-        single.insert(0, (f"{KIND}:{name}",))
-    return (*single, frozen) if frozen else tuple(single)
+        groups.append((f"{KIND}:{name}",))
+    return tuple(groups)
 
 
 def in_docker(stack: Stack) -> bool:
