@@ -25,6 +25,7 @@ from holdfast.errors import HoldfastError, Interrupted
 
 COMMANDS = {
     "backup": "Back up a stack of the configuration, or plain directories.",
+    "cat": "Write one file of a snapshot to standard output.",
     "demo": "Back up, destroy, restore and prove a sample stack, and show it.",
     "doctor": "Check what Holdfast needs: repository, store, engine, databases.",
     "drill": "Prove a restore point: restore it in a sandbox, compare, destroy.",
@@ -32,6 +33,7 @@ COMMANDS = {
     "init": "Make a new repository.",
     "key": "List, add and remove the repository's passwords.",
     "list": "List restore points and snapshots.",
+    "ls": "List what a snapshot holds.",
     "plan": "Show what is protected and what is not, how, when and why.",
     "prune": "Delete data that no snapshot refers to any more.",
     "restore": "Restore a snapshot into a directory, or a stack to its place.",

@@ -110,7 +110,7 @@ def plan_backup(config: Config, stack: str, *, now: datetime) -> BackupPlan:
 def grouped(name: str, stack: Stack) -> tuple[tuple[str, ...], ...]:
     """The labels of what a backup captures, in order: each by itself, what is captured in one hold, the description."""
     frozen = tuple(spec.label for spec in stack.sources if stack.quiesce_of(spec) != "none")
-    groups = [(spec.label,) for spec in stack.sources if spec.label not in frozen]
+    groups: list[tuple[str, ...]] = [(spec.label,) for spec in stack.sources if spec.label not in frozen]
     if frozen:
         groups.append(frozen)
     if in_docker(stack):

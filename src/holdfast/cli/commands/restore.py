@@ -25,6 +25,15 @@ _SHOWN = 50
 @click.option("--to", "target", type=click.Path(file_okay=False), help="Directory to restore into: empty or missing.")
 @click.option("--point", default="latest", show_default=True, help="With a stack: the restore point.")
 @click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
+@click.option(
+    "--include",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only what matches, with all below (etc/**, *.conf).",
+)
+@click.option("--to-volume", metavar="NAME", help="Restore into a new Docker volume of this name.")
+@click.option("--in-place", is_flag=True, help="With --include: replace what matches in the source's own place.")
 @click.option("--stack", help="Restore this stack of the configuration: its volumes and databases.")
 @click.option("--replace", is_flag=True, help="Replace what is there; it is kept until the new data is whole.")
 @click.option("--dry-run", is_flag=True, help="With --stack: show what would be done.")
@@ -34,6 +43,9 @@ def command(
     target: str | None,
     point: str,
     source: str | None,
+    patterns: tuple[str, ...],
+    to_volume: str | None,
+    in_place: bool,
     stack: str | None,
     replace: bool,
     dry_run: bool,
@@ -50,6 +62,13 @@ def command(
     """
     if target is not None and stack is not None:
         raise click.UsageError("--to names a directory, --stack restores to its place: not both")
+    if patterns or to_volume or in_place:
+        if stack is not None or replace or dry_run or (target, to_volume, in_place).count(None) + (not in_place) != 2:
+            raise click.UsageError("a part goes to one place: --to DIR, --to-volume NAME, or --in-place")
+        from holdfast.cli.parts import restore_part
+
+        restore_part(access, what, source, patterns, target=target, volume=to_volume)
+        return
     if target is None and stack is None:
         if what == "latest":
             raise click.UsageError("say what: holdfast restore STACK; or where to: --to DIR")
