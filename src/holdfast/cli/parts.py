@@ -49,8 +49,7 @@ def _into_volume(
     with engine_of(access.config_or_default()) as engine:
         volume = create_volume(engine, name, {"holdfast.restored": snapshot.short_id})
         try:
-            if (reason := readable_directly(engine, volume)) is not None:
-                raise RestoreError("the volume cannot be written from here", which=name, found=reason)
+            _require_direct(name, readable_directly(engine, volume))
             return restore_parts(repository, snapshot, volume.mountpoint, patterns)
         except BaseException:
             remove_volume(engine, name)
@@ -69,6 +68,10 @@ def _own_place(access: Access, snapshot: Snapshot) -> str:
 
     with engine_of(access.config_or_default()) as engine:
         volume = find_volume(engine, name)
-        if (reason := readable_directly(engine, volume)) is not None:
-            raise RestoreError("the volume cannot be written from here", which=name, found=reason, hint="--to DIR")
+        _require_direct(name, readable_directly(engine, volume))
         return volume.mountpoint
+
+
+def _require_direct(name: str, reason: str | None) -> None:
+    if reason is not None:
+        raise RestoreError("the volume cannot be written from here", which=name, found=reason, hint="--to DIR")

@@ -1,8 +1,8 @@
 """Parts of a snapshot: listed, read, restored.
 
 Rules upheld here:
-- A path is below the source's own root; a pattern is matched as for `exclude`: without a slash a name anywhere, with one
-  the whole path. What it matches comes with everything below, and with the directories that lead to it.
+- A path is below the source's own root; a pattern is matched as for `exclude`: without a slash a name anywhere, with
+  one the whole path. What it matches comes with everything below, and with the directories that lead to it.
 - A part goes to a new place, or, into a directory that holds data, beside what it replaces: that is kept until the new
   is whole and compared.
 """
@@ -124,10 +124,7 @@ def restore_parts(
     beside = f"{target}.holdfast-new-{secrets.token_hex(4)}" if in_place else target
     report = restore_directory(repository, snapshot, beside, on_progress=on_progress, chosen=chosen)
     try:
-        if missing := [pattern for pattern in patterns if pattern not in matched]:
-            raise SnapshotNotFound(
-                "nothing in the snapshot matches", which=", ".join(missing), hint=f"holdfast ls {snapshot.short_id} -R"
-            )
+        _require_all(snapshot, [pattern for pattern in patterns if pattern not in matched])
         if in_place:
             _put(beside, target, report.damaged)
     except BaseException:
@@ -136,6 +133,12 @@ def restore_parts(
     if in_place:
         shutil.rmtree(beside, ignore_errors=True)
     return report
+
+
+def _require_all(snapshot: Snapshot, missing: Sequence[str]) -> None:
+    if missing:
+        hint = f"holdfast ls {snapshot.short_id} -R"
+        raise SnapshotNotFound("nothing in the snapshot matches", which=", ".join(missing), hint=hint)
 
 
 def _put(beside: str, target: str, damaged: Sequence[str]) -> None:
