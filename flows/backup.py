@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from prefect import flow
 
-from holdfast.services.backup import BackupReport
+from holdfast.services.backup import BackupReport, SourceReport
 from tasks.artifacts import Progress
 from tasks.backup import capture, plan_sources, report_backup
 from tasks.common import tag_run
@@ -24,10 +24,10 @@ def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupRep
     tag_run(stack)
     plan = plan_sources(config, stack)
     progress = Progress("backup", stack, f"Backing up {stack}: {', '.join(plan.sources)}")
-    reports = []
-    for number, source in enumerate(plan.sources, 1):
-        reports.append(capture(config, plan, source, allow_empty))
-        progress.update(number / len(plan.sources))
+    reports: list[SourceReport] = []
+    for number, group in enumerate(plan.groups, 1):
+        reports.extend(capture(config, plan, group, allow_empty))
+        progress.update(number / len(plan.groups))
     report = BackupReport(
         stack=stack,
         point=plan.point,

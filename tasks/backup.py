@@ -8,7 +8,7 @@ from prefect import get_run_logger
 
 from holdfast.repository.archive import TreeStats
 from holdfast.services.backup import BackupReport, SourceReport
-from holdfast.services.stacks import BackupPlan, capture_source, plan_backup
+from holdfast.services.stacks import BackupPlan, capture_group, only_one, plan_backup
 from tasks.artifacts import seconds, show_table, size
 from tasks.common import Ticker, configuration, explained, repository_of, step
 
@@ -20,9 +20,9 @@ def plan_sources(config: str, stack: str) -> BackupPlan:
         return plan_backup(configuration(config), stack, now=datetime.now(UTC))
 
 
-@step("capture a source", "capture {source}")
-def capture(config: str, plan: BackupPlan, source: str, allow_empty: bool) -> SourceReport:
-    """Read, upload and commit one source: a single step, so that what it holds it also lets go."""
+@step("capture a group of sources", "capture {group}")
+def capture(config: str, plan: BackupPlan, group: tuple[str, ...], allow_empty: bool) -> tuple[SourceReport, ...]:
+    """Read, hold, upload and commit what is captured together: a single step, so that what it holds it also lets go."""
     ticker = Ticker(get_run_logger())
 
     def tell(label: str, stats: TreeStats) -> None:
@@ -30,8 +30,8 @@ def capture(config: str, plan: BackupPlan, source: str, allow_empty: bool) -> So
 
     with explained():
         loaded = configuration(config)
-        with repository_of(loaded) as repository:
-            return capture_source(loaded, repository, plan, source, allow_empty=allow_empty, on_progress=tell)
+        with repository_of(loaded) as repository, only_one(loaded, plan.stack):
+            return capture_group(loaded, repository, plan, group, allow_empty=allow_empty, on_progress=tell)
 
 
 @step("report a backup", "report {report.stack}")

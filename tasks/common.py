@@ -28,6 +28,7 @@ from holdfast.config.models import Config
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
+from holdfast.services.discovery import with_found_stacks
 from holdfast.services.stacks import access_of
 
 P = ParamSpec("P")
@@ -79,7 +80,7 @@ def configuration(path: str) -> Config:
             wanted="the parameter config, or HOLDFAST_CONFIG in the worker's environment",
             hint="a commented sample is deployments/example/holdfast.yaml",
         )
-    return load(os.path.abspath(found))
+    return with_found_stacks(load(os.path.abspath(found)))
 
 
 @contextmanager

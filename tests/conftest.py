@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
@@ -30,6 +31,9 @@ from deployments.local import engine, images, machine, s3  # noqa: E402 - after 
 
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
+
+# Journals and locks of what tests hold are theirs, and not the machine's.
+os.environ.setdefault("HOLDFAST_STATE", tempfile.mkdtemp(prefix="holdfast-state-"))
 
 hypothesis.settings.register_profile("holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None)
 hypothesis.settings.load_profile("holdfast")

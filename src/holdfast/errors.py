@@ -227,6 +227,13 @@ class CommandFailed(SourceError):
     exit_code = 35
 
 
+class SourceBusy(SourceError):
+    """Another backup of the same stack is running on this host."""
+
+    exit_code = 29
+    transient = True
+
+
 class EngineUnavailable(HoldfastError):
     """The Docker Engine does not answer."""
 

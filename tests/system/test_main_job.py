@@ -226,6 +226,8 @@ def test_a_drill_finds_what_differs(stack: Stack, repository: Repository, monkey
 
     def restore_and_spoil(repository: Repository, snapshot: Snapshot, directory: str) -> RestoreReport:
         report = real(repository, snapshot, directory)
+        if snapshot.source.startswith("stack:"):
+            return report
         with open(os.path.join(directory, "big"), "r+b") as file:
             byte = file.read(1)
             file.seek(0)

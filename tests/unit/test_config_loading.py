@@ -140,7 +140,8 @@ stacks:
         ),
         "f:8:34: stacks.shop.schedule.cron: the key stands twice, first in line 8",
         (
-            "f:9:5: stacks.shop.keep_daily: unknown key: wanted volumes, paths, postgres, schedule, retention, drill, "
+            "f:9:5: stacks.shop.keep_daily: unknown key: wanted volumes, paths, postgres, commands, "
+            "discover, project, quiesce, hooks, hold_limit, when_busy, images, schedule, retention, drill, "
             "checks, monitor (it belongs in stacks.NAME.retention)"
         ),
     ]
@@ -157,7 +158,10 @@ def test_contradictions_are_found_beside_wrong_values() -> None:
             "f:2:19: repository.url: not what belongs here: wanted /path, local:path, file:///path, "
             "s3:https://host/bucket/prefix, s3:host/bucket/prefix or s3://bucket/prefix (put it in quotes)"
         ),
-        "f:3:13: stacks.s: nothing to back up: wanted one or more of volumes, paths, postgres",
+        (
+            "f:3:13: stacks.s: nothing to back up: wanted one or more of volumes, paths, postgres, commands; "
+            "or discover: true"
+        ),
         (
             "f:3:21: stacks.s.drill: not what belongs here: wanted text (cron), or keys and values, found the number 1 "
             "(put it in quotes)"
@@ -208,7 +212,10 @@ def test_problems_of_a_repository(repository: str, problem: str) -> None:
             "paths: [/a], volumes:",
             "volumes: not what belongs here: wanted a list, found nothing (write what belongs there, or remove it)",
         ),
-        ("volumes: []", ": nothing to back up: wanted one or more of volumes, paths, postgres"),
+        (
+            "volumes: []",
+            ": nothing to back up: wanted one or more of volumes, paths, postgres, commands; or discover: true",
+        ),
         ("volumes: [true]", "volumes[0]: not what belongs here: wanted text (name), or keys and values, found true"),
         ("volumes: [{}]", "volumes[0].name: missing: wanted a volume's name, for example shop_uploads"),
         ("volumes: [{name: aa, allow_empty: yes}]", "found 'yes' (YAML 1.2 knows true and false only)"),

@@ -26,6 +26,7 @@ from holdfast.errors import HoldfastError, Interrupted
 
 COMMANDS = {
     "backup": "Back up a stack of the configuration, or plain directories.",
+    "cat": "Write one file of a snapshot to standard output.",
     "demo": "Back up, destroy, restore and prove a sample stack, and show it.",
     "doctor": "Check what Holdfast needs: repository, store, engine, databases.",
     "down": "Stop the worker and this host's own Prefect server, once nothing runs.",
@@ -35,7 +36,9 @@ COMMANDS = {
     "init": "Make a new repository.",
     "key": "List, add and remove the repository's passwords.",
     "list": "List restore points and snapshots.",
+    "ls": "List what a snapshot holds.",
     "monitor": "Look whether backups are fresh and proven; tell people when not.",
+    "plan": "Show what is protected and what is not, how, when and why.",
     "proofs": "List what was proven; notice proofs that were removed or altered.",
     "prune": "Delete data that no snapshot refers to any more.",
     "reap": "Remove sandboxes that killed drills left behind.",
@@ -43,6 +46,7 @@ COMMANDS = {
     "report": "Write the auditor's report, as HTML or JSON.",
     "restore": "Restore a snapshot into a directory, or a stack to its place.",
     "status": "Show what is backed up, how fresh it is, and what was proven.",
+    "thaw": "Let go what a killed backup left paused or stopped.",
     "up": "Start Prefect server, schedules and worker as the configuration says.",
     "unlock": "Remove stale locks from the repository.",
     "wal": "Archive a PostgreSQL server's WAL, for recovery to any instant.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,6 +46,21 @@ class Access:
     def config_path(self) -> str | None:
         """The configuration file that is meant, if any."""
         return find_config(self._config)
+
+    def config_or_default(self) -> Config:
+        """The configuration; where none is named, the one of defaults: stacks are then found, not declared."""
+        from holdfast.config.models import Config
+
+        return self.config() if self.config_path is not None else Config.without_file(self._repo or "")
+
+    def stacks(self, names: Sequence[str] = ()) -> tuple[Config, list[str]]:
+        """The configuration with every stack that can be found, and the stacks that are meant.
+
+        These are the named ones, else those of the configuration and those that labels enable. Raises: ConfigError.
+        """
+        from holdfast.services.discovery import chosen_stacks
+
+        return chosen_stacks(self.config_or_default(), names)
 
     def config(self) -> Config:
         """The configuration. Raises: ConfigError when none is named, InvalidConfig when it is wrong."""

@@ -7,42 +7,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from holdfast.cli import text
-from holdfast.errors import ConfigError
-from holdfast.services.access import open_repository_at
 
 if TYPE_CHECKING:
     from holdfast.cli.options import Access
-    from holdfast.config.models import Config
     from holdfast.services.backup import BackupReport, OnProgress
     from holdfast.services.extraction import Extracted
     from holdfast.services.recovery import RestorePlan
     from holdfast.services.restore import RestoreReport
 
 
-def chosen_stacks(config: Config, names: Sequence[str]) -> list[str]:
-    """The stacks that are meant: the named ones, or all. Raises: ConfigError."""
-    from holdfast.services.stacks import stack_of
-
-    for name in names:
-        stack_of(config, name)
-    found = list(names) or sorted(config.stacks)
-    if not found:
-        raise ConfigError(
-            "the configuration has no stacks",
-            wanted="one or more below `stacks`",
-            hint="to back up a directory without one: holdfast backup --path DIR",
-        )
-    return found
-
-
 def back_up_stacks(
     access: Access, names: Sequence[str], *, allow_empty: bool, on_progress: OnProgress
 ) -> list[BackupReport]:
     """Back up stacks, one after the other. Raises: as `services.stacks.back_up`."""
-    from holdfast.services.stacks import access_of, back_up
+    from holdfast.services.stacks import back_up
 
-    config = access.config()
-    with open_repository_at(access_of(config)) as repository:
+    config, chosen = access.stacks(names)
+    with access.open() as repository:
         return [
             back_up(
                 config,
@@ -52,7 +33,7 @@ def back_up_stacks(
                 allow_empty=allow_empty,
                 on_progress=on_progress,
             )
-            for name in chosen_stacks(config, names)
+            for name in chosen
         ]
 
 
@@ -60,12 +41,11 @@ def restore_stack(access: Access, name: str, what: str, *, replace: bool, dry_ru
     """Restore a stack to its place, or show what that would do. Raises: as `services.recovery`."""
     from holdfast.cli.commands.restore import show_report
     from holdfast.services.recovery import plan_restore, restore_step
-    from holdfast.services.stacks import access_of
 
-    config = access.config()
+    config, _ = access.stacks((name,))
     progress = text.Progress(quiet=access.json)
     reports = []
-    with open_repository_at(access_of(config)) as repository:
+    with access.open() as repository:
         plan = plan_restore(config, repository, name, what, replace=replace)
         if not access.json:
             _show_plan(plan)

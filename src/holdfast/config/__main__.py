@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from holdfast.config.exitcodes import exit_code_reference
+from holdfast.config.labels import label_reference
 from holdfast.config.loading import load
 from holdfast.config.problems import InvalidConfig
 from holdfast.config.reference import reference
@@ -22,6 +23,7 @@ GENERATED: Mapping[str, Callable[[], str]] = {
     "deployments/example/holdfast.schema.json": schema_text,
     "docs/reference/configuration.md": reference,
     "docs/reference/exit-codes.md": exit_code_reference,
+    "docs/reference/labels.md": label_reference,
 }
 """Committed files, from the root of the source tree, and what makes them."""
 

@@ -205,6 +205,16 @@ ListenAddress = Annotated[
 ]
 FilePath = Annotated[str, Spelling("a file", "the absolute path of a file", r"^/[^\x00]*[^/\x00]$", check=_absolute)]
 Amount = Annotated[str, Spelling("an amount", "a number such as 0.023", r"^[0-9]{1,6}(?:\.[0-9]{1,6})?$")]
+UserName = Annotated[
+    str, Spelling("a user of a container", "a name or a number, with :group if need be", r"^[^\x00-\x20\x7f]{1,64}$")
+]
+FileName = Annotated[str, Spelling("a file's name", "a plain name without /", r"^(?!\.{1,2}$)[^\x00/]{1,255}$")]
+Word = Annotated[str, Spelling("a word of a command", "text without a zero byte", r"^[^\x00]*$")]
+CommandWords = Annotated[
+    tuple[Word, ...], Field(min_length=1), Words("list: the program, then its arguments; no shell reads it")
+]
+Seconds = Annotated[int, Field(strict=True, ge=1, le=86400), Words("seconds, 1 to 86400")]
+Bytes = Annotated[int, Field(strict=True, ge=0), Words("a number of bytes")]
 Count = Annotated[int, Field(strict=True, ge=1), Words("a whole number, 1 or more")]
 
 _RATE_UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

@@ -67,6 +67,12 @@ class Config(Model):
         examples=[{"cron": "15 2 * * *"}],
     )
 
+    @classmethod
+    def without_file(cls, url: str, engine: str | None = None) -> Config:
+        """What holds where there is no file: every default, and no stack but those that are found."""
+        repository = Repository.model_construct(url=url, password_env="HOLDFAST_PASSWORD")  # noqa: S106  a name
+        return cls.model_construct(version=1, repository=repository, engine=Engine(url=engine), stacks={})
+
     @model_validator(mode="before")
     @classmethod
     def _hand_down_timezone(cls, data: Any) -> Any:

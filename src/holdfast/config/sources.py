@@ -9,24 +9,38 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
 
-from holdfast.config.base import Model, at_most_one, exactly_one
+from holdfast.config.base import MISSING, Model, at_most_one, exactly_one
 from holdfast.config.fields import (
+    Bytes,
+    CommandWords,
     ContainerName,
     Count,
     DatabaseName,
     DirectoryPath,
     Exclusion,
+    FileName,
     HostName,
+    Percentage,
     Port,
     RoleName,
+    Seconds,
     SecretFile,
     SecretVariable,
     SlotName,
     SourceName,
+    UserName,
     VolumeName,
 )
 from holdfast.config.secret import Secret, read_secret_file, read_secret_variable
 from holdfast.config.spelling import Commented, wrong
+
+Quiesce = Literal["none", "pause", "stop", "hooks"]
+"""How the containers that write a source are held while the last of it is read."""
+
+QUIESCE_WORDS = (
+    "`pause` and `stop` hold every container that may write it, for as long as reading takes what changed since a "
+    "first, live pass; `hooks` only runs the hooks; `none` reads it live, and names what changed meanwhile."
+)
 
 
 class Volume(Model):
@@ -48,6 +62,11 @@ class Volume(Model):
         strict=True,
         description="Accept that it is empty after a backup that found files. Otherwise this is taken for a mistake, "
         "and nothing is stored.",
+    )
+    quiesce: Annotated[Quiesce | None, Commented()] = Field(
+        default=None,
+        description="How the containers that write this volume are held; without it the stack's `quiesce` holds.",
+        examples=["stop"],
     )
 
     @property
@@ -71,6 +90,11 @@ class Directory(Model):
         default=False,
         strict=True,
         description="Accept that it is empty after a backup that found files, as for a volume.",
+    )
+    quiesce: Annotated[Quiesce | None, Commented()] = Field(
+        default=None,
+        description="How the containers that write this directory are held, as for a volume.",
+        examples=["pause"],
     )
 
     @property
@@ -215,3 +239,60 @@ class Postgres(Model):
         if self.password_env:
             return read_secret_variable(self.password_env, purpose, env)
         return read_secret_file(self.password_file, purpose, strip="\r\n") if self.password_file else None
+
+
+class Command(Model):
+    """The standard output of a command in a container, which becomes a file of the snapshot."""
+
+    name: SourceName = Field(description="What its snapshots are called.", examples=["shop-redis"])
+    container: ContainerName = Field(description="The container that it runs in.", examples=["shop-redis-1"])
+    command: CommandWords = Field(
+        description="The program and its arguments. It must exit with 0, and write something.",
+        examples=[["redis-cli", "--rdb", "-"]],
+    )
+    user: Annotated[UserName | None, Commented()] = Field(
+        default=None, description="The user inside the container; else the container's own.", examples=["redis"]
+    )
+    file: FileName = Field(default="output", description="What the file is called.", examples=["dump.rdb"])
+    min_size: Bytes = Field(
+        default=1, description="An output shorter than this is a failure, and nothing is stored.", examples=[1024]
+    )
+    max_shrink: Percentage = Field(
+        default="90%",
+        description="An output that is smaller than the last one by more than this is taken for a mistake, and nothing "
+        "is stored, until `--allow-empty` accepts it.",
+        examples=["50%"],
+    )
+    timeout: Seconds = Field(default=3600, description="How long it may take.", examples=[600])
+
+    @property
+    def label(self) -> str:
+        """What its snapshots are called."""
+        return f"command:{self.name}"
+
+
+class Hook(Model):
+    """Commands in a container, run before the containers of the stack are held and after they are let go."""
+
+    container: ContainerName = Field(description="The container that they run in.", examples=["shop-redis-1"])
+    pre: CommandWords | None = Field(
+        default=None,
+        description="Run before; unless it exits with 0, nothing is captured.",
+        examples=[["redis-cli", "save"]],
+    )
+    post: CommandWords | None = Field(
+        default=None,
+        description="Run after, also when the capture failed or Holdfast was killed: then by its watchdog, or by the "
+        "next start.",
+        examples=[["redis-cli", "config", "set", "appendonly", "yes"]],
+    )
+    user: Annotated[UserName | None, Commented()] = Field(
+        default=None, description="The user inside the container; else the container's own.", examples=["redis"]
+    )
+    timeout: Seconds = Field(default=60, description="How long each may take.", examples=[30])
+
+    @classmethod
+    def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
+        """A hook without a command does nothing."""
+        if not given.get("pre") and not given.get("post"):
+            yield wrong(MISSING, wanted="pre or post, or both", hidden=True)

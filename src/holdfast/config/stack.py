@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from holdfast.config.base import Model
 from holdfast.config.checks import Checks, Drill
-from holdfast.config.fields import Count, DurationText, Percentage
+from holdfast.config.fields import Count, DurationText, Percentage, Seconds, SourceName
 from holdfast.config.monitor import Thresholds
 from holdfast.config.schedule import UTC as UTC
 from holdfast.config.schedule import Schedule as Schedule
-from holdfast.config.sources import Directory, Postgres, Volume
-from holdfast.config.spelling import wrong
+from holdfast.config.sources import QUIESCE_WORDS, Command, Directory, Hook, Postgres, Quiesce, Volume
+from holdfast.config.spelling import Commented, wrong
 
 
 class VerifySchedule(Schedule):
@@ -78,7 +78,10 @@ class Retention(Model):
             yield wrong("no rule keeps anything", wanted=wanted, hidden=True)
 
 
-_Labelled = TypeVar("_Labelled", Volume, Directory, Postgres)
+_Labelled = TypeVar("_Labelled", Volume, Directory, Postgres, Command)
+
+SourceSpec: TypeAlias = Volume | Directory | Postgres | Command
+"""One thing of a stack that is captured into a snapshot of its own."""
 
 
 def _distinct(sources: tuple[_Labelled, ...]) -> tuple[_Labelled, ...]:
@@ -102,6 +105,43 @@ class Stack(Model):
     postgres: Annotated[tuple[Postgres, ...], AfterValidator(_distinct)] = Field(
         default=(), description="PostgreSQL servers."
     )
+    commands: Annotated[tuple[Command, ...], AfterValidator(_distinct)] = Field(
+        default=(), description="Commands in containers whose output is captured: dumps of other databases."
+    )
+    discover: bool = Field(
+        default=False,
+        strict=True,
+        description="Add what the Compose project of this name has beside what is named here: its volumes, the bind "
+        "mounts below its folder, its databases. `holdfast plan` shows what that is.",
+    )
+    project: Annotated[SourceName | None, Commented()] = Field(
+        default=None,
+        description="The Compose project, where it has another name than the stack.",
+        examples=["shop"],
+    )
+    quiesce: Quiesce = Field(
+        default="none",
+        description="How the containers that write the volumes and directories are held while the last of them is "
+        f"read, all at once. {QUIESCE_WORDS}",
+        examples=["pause", "stop"],
+    )
+    hooks: tuple[Hook, ...] = Field(
+        default=(), description="Commands in containers around the moment when the stack is held."
+    )
+    hold_limit: Seconds = Field(
+        default=60,
+        description="The longest time that containers are held: then they are let go, and nothing is stored.",
+        examples=[10],
+    )
+    when_busy: Literal["refuse", "wait"] = Field(
+        default="refuse",
+        description="What a backup does while another one of the same stack runs on this host.",
+    )
+    images: Literal["reference", "save"] = Field(
+        default="reference",
+        description="How images come back on a blank host: `reference` records their names, `save` keeps the images in "
+        "the repository, for those that no registry has.",
+    )
     schedule: Schedule | None = Field(
         default=None,
         description="When the stack is backed up. Without it this is done by hand only.",
@@ -124,10 +164,16 @@ class Stack(Model):
     @classmethod
     def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
         """A stack without a source would back up nothing, and call it a success."""
-        if not any(given.get(name) for name in ("volumes", "paths", "postgres")):
-            yield wrong("nothing to back up", wanted="one or more of volumes, paths, postgres", hidden=True)
+        if not any(given.get(name) for name in ("volumes", "paths", "postgres", "commands", "discover")):
+            wanted = "one or more of volumes, paths, postgres, commands; or discover: true"
+            yield wrong("nothing to back up", wanted=wanted, hidden=True)
 
     @property
-    def sources(self) -> tuple[Volume | Directory | Postgres, ...]:
+    def sources(self) -> tuple[SourceSpec, ...]:
         """Everything that is captured, databases first: they are quick, and a dump is of one instant."""
-        return (*self.postgres, *self.volumes, *self.paths)
+        return (*self.postgres, *self.commands, *self.volumes, *self.paths)
+
+    def quiesce_of(self, spec: SourceSpec) -> Quiesce:
+        """How the writers of a source are held."""
+        own = spec.quiesce if isinstance(spec, (Volume, Directory)) else "none"
+        return own if own is not None else self.quiesce

@@ -67,7 +67,7 @@ def find_container(engine: Engine, name: str) -> Container:
     what = "there is no container of this name"
     check_name("container", name, names)
     with engine.asking(what, name, names=names):
-        found = _container(engine.api.inspect_container(name))
+        found = parse_container(engine.api.inspect_container(name))
     if found.name != name:
         raise SourceNotFound(what, which=name, found="the start of an id", hint=f"did you mean {found.name}?")
     return found
@@ -104,7 +104,8 @@ def compose_project(container: Container) -> str | None:
     return container.labels.get(COMPOSE_PROJECT) or None
 
 
-def _container(found: Mapping[str, Any]) -> Container:
+def parse_container(found: Mapping[str, Any]) -> Container:
+    """A container from what `inspect` says of it."""
     state, config = found["State"], found["Config"]
     networks = found["NetworkSettings"].get("Networks") or {}
     return Container(

@@ -55,7 +55,7 @@ def find_volume(engine: Engine, name: str) -> Volume:
     what = "there is no volume of this name"
     check_name("volume", name, names)
     with engine.asking(what, name, names=names):
-        found = _volume(engine.api.inspect_volume(name))
+        found = parse_volume(engine.api.inspect_volume(name))
     if found.name != name:
         raise SourceNotFound(what, which=name, found=found.name)
     return found
@@ -67,11 +67,22 @@ def volume_names(engine: Engine) -> list[str]:
         return sorted(volume["Name"] for volume in engine.api.volumes()["Volumes"] or ())
 
 
-def create_volume(engine: Engine, name: str, labels: Mapping[str, str] | None = None) -> Volume:
+def create_volume(
+    engine: Engine,
+    name: str,
+    labels: Mapping[str, str] | None = None,
+    *,
+    driver: str = "local",
+    options: Mapping[str, str] | None = None,
+) -> Volume:
     """Make an empty volume. Raises: TargetNotEmpty when there is one of this name; EngineRefused, EngineUnavailable."""
     token = secrets.token_hex(8)
     with engine.asking("cannot create a volume", name):
-        made = _volume(engine.api.create_volume(name, driver="local", labels={**(labels or {}), MADE_BY: token}))
+        made = parse_volume(
+            engine.api.create_volume(
+                name, driver=driver, driver_opts=dict(options or {}), labels={**(labels or {}), MADE_BY: token}
+            )
+        )
     # The engine answers with success, and the old volume, when there is one.
     if made.labels.get(MADE_BY) != token:
         raise TargetNotEmpty(
@@ -159,7 +170,8 @@ def _is_mount_of(mount: Mapping[str, Any], volume: Volume) -> bool:
     return bool(volume.mountpoint) and (source == volume.mountpoint or source.startswith(volume.mountpoint + "/"))
 
 
-def _volume(found: Mapping[str, Any]) -> Volume:
+def parse_volume(found: Mapping[str, Any]) -> Volume:
+    """A volume from what the engine says of it."""
     return Volume(
         name=found["Name"],
         driver=found["Driver"],

@@ -90,9 +90,10 @@ def _run_script(server: Server, lines: Iterable[bytes]) -> None:
         raise RestoreError("cannot restore the roles", which=server.where, found=error.found) from error
 
 
-def load_database(server: Server, archive: Archive) -> None:
+def load_database(server: Server, archive: Archive, *, keep: bool = False) -> str | None:
     """Create a database from its archive. One of the same name is kept aside until the new one is whole.
 
+    With `keep` it stays aside after that, too: its name there, for `bring_back` or `drop_aside`.
     Raises: RestoreError, TargetInUse when somebody is connected to the old one; then it is as it was.
     """
     name = archive.database
@@ -107,8 +108,23 @@ def load_database(server: Server, archive: Archive) -> None:
                 which = f"{name} in {server.where}"
                 raise RestoreError("cannot restore the database", which=which, found=error.found) from error
             raise
-        if aside:
+        if aside and not keep:
             session.execute(f"DROP DATABASE {_ident(session, aside)}")
+    return aside if keep else None
+
+
+def bring_back(server: Server, name: str, aside: str | None) -> None:
+    """Undo `load_database`: the new database goes, the old one comes back. Raises: the session's errors."""
+    with server.session() as session:
+        session.execute(f"DROP DATABASE IF EXISTS {_ident(session, name)}")
+        if aside:
+            session.execute(f"ALTER DATABASE {_ident(session, aside)} RENAME TO {_ident(session, name)}")
+
+
+def drop_aside(server: Server, aside: str) -> None:
+    """The new database is proven: the old one goes. Raises: DatabaseUnavailable, DatabaseDenied."""
+    with server.session() as session:
+        session.execute(f"DROP DATABASE IF EXISTS {_ident(session, aside)}")
 
 
 def _set_aside(session: Session, server: Server, name: str) -> str | None:

@@ -135,7 +135,7 @@ class TreeArchiver:
         yield from held
 
     def settle(self) -> None:
-        """Close all directories and wait for their contents: after this a source's notes are complete."""
+        """Close all directories and wait for their contents: afterwards `stats` tells everything."""
         self._close_all()
 
     def finish(self, before: Sequence[Entry] = ()) -> str:

@@ -12,7 +12,8 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
@@ -26,10 +27,11 @@ from holdfast.model.manifest import Manifest
 from holdfast.model.snapshot import Snapshot, tags_for
 from holdfast.repository.archive import Parent, TreeArchiver, TreeStats
 from holdfast.repository.blobs import DEFAULT_LEVEL
+from holdfast.repository.lock import Lock
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
 from holdfast.repository.snapshot import EPOCH, SnapshotJson, save_snapshot, time_text
-from holdfast.repository.writer import Added
+from holdfast.repository.writer import Added, BlobWriter
 
 OnProgress = Callable[[str, TreeStats], None]
 """Told now and then: the source's label, and what was seen of it so far."""
@@ -39,6 +41,8 @@ class SourceReport(msgspec.Struct, frozen=True, kw_only=True):
     """What one capture did. Bytes: `processed` of content seen, `added` new plaintext, `stored` on the store for it.
 
     `incomplete` counts files that could not be read and are missing from the snapshot; `notes` name them.
+    `held` is how long each container was held, in seconds; `reread` counts files that were read meanwhile, `fuzzy`
+    files that changed while they were read.
     """
 
     source: str
@@ -54,6 +58,9 @@ class SourceReport(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     incomplete: int = 0
     notes: tuple[str, ...] = ()
+    held: Mapping[str, float] = {}
+    reread: int = 0
+    fuzzy: int = 0
 
 
 class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,33 +132,106 @@ def capture(
 
     Raises: SourceError and its kind, RepositoryLocked, the store's errors; then no snapshot was made.
     """
-    host = hostname or socket.gethostname()
+    run = Run(
+        stack=stack,
+        point=point,
+        parts=parts,
+        host=hostname or socket.gethostname(),
+        now=now,
+        allow_empty=allow_empty,
+        level=level,
+        on_progress=on_progress,
+    )
+    return capture_live(repository, run, source)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What all captures of one run share."""
+
+    stack: str
+    point: PointId
+    parts: int
+    host: str
+    now: Callable[[], datetime]
+    allow_empty: bool = False
+    level: int = DEFAULT_LEVEL
+    on_progress: OnProgress | None = None
+
+    def parent_of(self, repository: Repository, source: Source) -> Snapshot | None:
+        """The last snapshot of the same source of the same stack on the same host."""
+        return _find_parent(repository, self.stack, source.label, self.host)
+
+    def notify(self, source: Source) -> Callable[[TreeStats], None] | None:
+        """What an archiver tells of its progress."""
+        tell = self.on_progress
+        return (lambda stats: tell(source.label, stats)) if tell else None
+
+
+def capture_live(repository: Repository, run: Run, source: Source) -> SourceReport:
+    """Capture one source while it lives. Raises: as `capture`."""
     # The instant before anything is read: a file whose time is at or after it is read again by the next run.
-    started = now()
+    started = run.now()
     with repository.lock() as lock:
         repository.refresh()
-        parent = _find_parent(repository, stack, source.label, host)
-        with repository.writer(level=level) as blobs:
-            notify = (lambda stats: on_progress(source.label, stats)) if on_progress else None
-            archiver = TreeArchiver(blobs, repository.reader, _compared_with(parent), notify)
-            _archive_data(archiver, source)
-            archiver.settle()
-            if not archiver.stats.files and parent is not None and not allow_empty:
-                _refuse_emptied(repository, source, parent)
-            tree = archiver.finish(_manifest_entries(source, archiver.stats.notes, stack, point, parts, started))
-            added = blobs.finish()
-            lock.ensure_held()
-        tags = tags_for(stack=stack, source=source.label, point=point, parts=parts, size=archiver.stats.bytes)
-        snapshot = save_snapshot(
-            repository.store, repository.key, _snapshot_json(source, tree, tags, parent, host, started)
-        )
-    seconds = (now() - started).total_seconds()
-    return _report(source, snapshot, parent, archiver.stats, added, seconds)
+        parent = run.parent_of(repository, source)
+        with repository.writer(level=run.level) as blobs:
+            archiver = TreeArchiver(blobs, repository.reader, compared_with(parent), run.notify(source))
+            entries = source.entries()
+            archive_data(archiver, archiver.in_order(entries) if getattr(source, "unordered", False) else entries)
+            return commit(repository, run, source, archiver, blobs, lock, parent=parent, started=started)
 
 
-def _archive_data(archiver: TreeArchiver, source: Source) -> None:
-    entries = source.entries()
-    for entry in archiver.in_order(entries) if getattr(source, "unordered", False) else entries:
+def commit(
+    repository: Repository,
+    run: Run,
+    source: Source,
+    archiver: TreeArchiver,
+    blobs: BlobWriter,
+    lock: Lock,
+    *,
+    parent: Snapshot | None,
+    started: datetime,
+    before: TreeStats | None = None,
+) -> SourceReport:
+    """Finish a capture: manifest, packs, index, and the snapshot last.
+
+    `before` are the counts of a first pass, for the report: what was new since the parent snapshot was seen by it.
+    Raises: SourceEmpty, the store's errors; then no snapshot was made.
+    """
+    archiver.settle()  # what goes wrong with the last contents belongs in the manifest
+    if not archiver.stats.files and parent is not None and not run.allow_empty:
+        _refuse_emptied(repository, source, parent)
+    stats = archiver.stats if before is None else _both(before, archiver.stats)
+    tree = archiver.finish(_manifest_entries(source, stats.notes, run.stack, run.point, run.parts, started))
+    added = blobs.finish()
+    lock.ensure_held()  # from here on the snapshot is the commit
+    tags = tags_for(stack=run.stack, source=source.label, point=run.point, parts=run.parts, size=stats.bytes)
+    snapshot = save_snapshot(
+        repository.store, repository.key, _snapshot_json(source, tree, tags, parent, run.host, started)
+    )
+    return _report(source, snapshot, parent, stats, added, (run.now() - started).total_seconds())
+
+
+def _both(first: TreeStats, second: TreeStats) -> TreeStats:
+    """The counts of two passes over one tree: the second knows what there is, the first what was new."""
+    unreadable = [note for note in first.notes if ": cannot be read: " in note]
+    changed = min(first.files_new + first.files_changed, second.files)
+    return TreeStats(
+        files_new=min(first.files_new, second.files),
+        files_changed=max(0, changed - min(first.files_new, second.files)),
+        files_unmodified=second.files - changed,
+        directories=second.directories,
+        others=second.others,
+        bytes=second.bytes,
+        notes=[*unreadable, *second.notes],
+        unreadable=first.unreadable + second.unreadable,
+    )
+
+
+def archive_data(archiver: TreeArchiver, entries: Iterable[Entry]) -> None:
+    """Hand a source's entries to the archiver, below the directory that holds the data."""
+    for entry in entries:
         entry.path = layout.DATA + b"/" + entry.path if entry.path else layout.DATA
         archiver.add(entry)
 
@@ -184,7 +264,8 @@ def _find_parent(repository: Repository, stack: str, source: str, host: str) -> 
     return same[-1] if same else None
 
 
-def _compared_with(parent: Snapshot | None) -> Parent | None:
+def compared_with(parent: Snapshot | None) -> Parent | None:
+    """What an archiver compares with."""
     if parent is None:
         return None
     return Parent(parent.tree, int((parent.time - EPOCH).total_seconds() * 1e9))
@@ -242,5 +323,6 @@ def _report(
         bytes_stored=added.stored,
         seconds=seconds,
         incomplete=stats.unreadable,
+        fuzzy=sum("changed while it was read" in note for note in stats.notes),
         notes=(*source.notes, *stats.notes),
     )

@@ -61,8 +61,17 @@ def facts_of(manifest: Manifest) -> PostgresFacts:
         raise CorruptObject("a snapshot's facts cannot be read", which=manifest.source, found=str(error)) from error
 
 
-def load_dump(repository: Repository, data: SnapshotData, server: Server, *, replace: bool = False) -> list[str]:
+def load_dump(
+    repository: Repository,
+    data: SnapshotData,
+    server: Server,
+    *,
+    replace: bool = False,
+    kept: list[tuple[str, str | None]] | None = None,
+) -> list[str]:
     """Load a snapshot's dump into a server: roles, then each database; notes about what was left out.
+
+    With `kept` the databases that were replaced stay aside: it gets each name, and what the old one is called now.
 
     Raises: TargetNotEmpty (nothing was touched then), TargetInUse, RestoreError, CorruptObject, the store's errors.
     """
@@ -73,7 +82,9 @@ def load_dump(repository: Repository, data: SnapshotData, server: Server, *, rep
     check_target(server, sorted(archives), replace=replace)
     notes = load_globals(server, script)
     for name, node in archives.items():
-        load_database(server, Archive(name, stream_content(reader, node)))
+        aside = load_database(server, Archive(name, stream_content(reader, node)), keep=kept is not None)
+        if kept is not None:
+            kept.append((name, aside))
     return [*notes, *load_own_role(server, script)]
 
 

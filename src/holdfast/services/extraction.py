@@ -38,6 +38,10 @@ _ZEROS = bytes(1 << 20)
 _NAME_MAX, _PATH_MAX = 255, 4096  # Linux, limits.h
 
 
+Chosen = Callable[[bytes], bool]
+"""Whether an entry is wanted, by its path below the root of what is restored."""
+
+
 @dataclass(slots=True)
 class Extracted:
     """What was written: counts, bytes of content, what is damaged (path: why), and what could not be set."""
@@ -65,12 +69,17 @@ class Extraction:
     """One run of writing a tree below `target`, an existing empty directory."""
 
     def __init__(
-        self, repository: Repository, target: bytes, on_progress: Callable[[Extracted], None] | None = None
+        self,
+        repository: Repository,
+        target: bytes,
+        on_progress: Callable[[Extracted], None] | None = None,
+        chosen: Chosen | None = None,
     ) -> None:
         self.done = Extracted()
         self._repository = repository
         self._target = target
         self._on_progress = on_progress or (lambda _: None)
+        self._chosen = chosen
         self._metadata = MetadataWriter()
         self._lock = threading.Lock()
         self._wanted: dict[BlobId, list[tuple[_File, int]]] = {}
@@ -87,7 +96,8 @@ class Extraction:
         Raises: TargetFull, RestoreError, UnsafeName, and the store's errors that are not about single objects.
         """
         try:
-            for path, node in self._walk(tree):
+            found = self._walk(tree) if self._chosen is None else self._only(self._walk(tree), self._chosen)
+            for path, node in found:
                 self._take(path, node)
                 if self._waiting >= _WAVE:
                     self._write_wave()
@@ -112,6 +122,19 @@ class Extraction:
             path, node = found
             if node.type == "dir" and node.subtree:
                 stack.append(iter(self._children(node.subtree, path)))
+
+    def _only(self, found: Iterator[tuple[bytes, Node]], chosen: Chosen) -> Iterator[tuple[bytes, Node]]:
+        """What is chosen, each after the directories that lead to it."""
+        above: list[tuple[bytes, Node]] = []
+        for path, node in found:
+            while above and not path.startswith(above[-1][0] + b"/"):
+                above.pop()
+            if chosen(os.path.relpath(path, self._target)):
+                yield from above
+                above = []
+                yield path, node
+            elif node.type == "dir":
+                above.append((path, node))
 
     def _children(self, tree: str, parent: bytes) -> list[tuple[bytes, Node]]:
         try:

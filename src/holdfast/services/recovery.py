@@ -19,18 +19,23 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.config.models import Config
-from holdfast.config.sources import Directory, Postgres, Volume
+from holdfast.config.sources import Command, Directory, Postgres, Volume
+from holdfast.config.stack import SourceSpec
 from holdfast.errors import RestoreError, SourceNotFound
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import RestorePoint, Snapshot
 from holdfast.repository.repository import Repository
 from holdfast.services.drill import choose_point
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, reading, restore_directory
-from holdfast.services.stacks import SourceSpec, engine_of, source_of, stack_of
+from holdfast.services.stacks import engine_of, source_of, stack_of
 
 if TYPE_CHECKING:
     from holdfast.engine.client import Engine
     from holdfast.engine.volumes import Volume as EngineVolume
+
+
+_NOT_PLACED = ("stack", "command")
+"""Sources that a restore of data has no place for: a stack's description, and what a command wrote."""
 
 
 class RestoreStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +77,7 @@ def plan_restore(
         steps=tuple(
             _step(config, source_of(declared, snapshot.source), chosen, snapshot, replace=replace)
             for snapshot in chosen.snapshots
+            if snapshot.source.partition(":")[0] not in _NOT_PLACED
         ),
     )
 
@@ -96,7 +102,14 @@ def restore_step(
             )
     if isinstance(spec, Directory):
         return restore_directory(repository, snapshot, step.place, replace=step.replace, on_progress=on_progress)
-    return _restore_database(config, repository, spec, snapshot, step)
+    return _restore_database(config, repository, _placed(spec), snapshot, step)
+
+
+def _placed(spec: SourceSpec) -> Postgres:
+    """A source that is a server. Raises: RestoreError for a command's output, which nothing can load by itself."""
+    if isinstance(spec, (Command, Volume, Directory)):
+        raise RestoreError("a command's output has no place to go", which=spec.label, hint="holdfast restore --to DIR")
+    return spec
 
 
 def _step(config: Config, spec: SourceSpec, point: RestorePoint, snapshot: Snapshot, *, replace: bool) -> RestoreStep:
@@ -106,7 +119,7 @@ def _step(config: Config, spec: SourceSpec, point: RestorePoint, snapshot: Snaps
     elif isinstance(spec, Directory):
         place, action, replaced = _plan_directory(spec.path, point, replace=replace)
     else:
-        place, action, replaced = _plan_database(config, spec, replace=replace)
+        place, action, replaced = _plan_database(config, _placed(spec), replace=replace)
     return RestoreStep(source=spec.label, snapshot=snapshot.id, place=place, action=action, replace=replaced)
 
 

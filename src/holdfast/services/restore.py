@@ -28,7 +28,7 @@ from holdfast.repository.content import stream_content
 from holdfast.repository.gofields import unquote
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
-from holdfast.services.extraction import Extracted, Extraction
+from holdfast.services.extraction import Chosen, Extracted, Extraction
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ def restore_directory(
     *,
     replace: bool = False,
     on_progress: OnProgress | None = None,
+    chosen: Chosen | None = None,
 ) -> RestoreReport:
     """Restore a snapshot's data into a directory, which is made when it is missing.
 
@@ -113,6 +114,8 @@ def restore_directory(
         target: an empty or missing directory; with `replace` one that holds data.
         replace: build the new tree beside the old one, then swap; the old one is removed last.
         on_progress: told now and then what has been written.
+        chosen: whether an entry, by its path below the source's root, is restored; all are without it. The directories
+            that lead to one come with it.
 
     Raises: TargetNotEmpty, TargetFull, RestoreError, UnsafeName, CorruptObject (root tree), the store's errors.
     """
@@ -123,7 +126,7 @@ def restore_directory(
         if replace and os.path.isdir(path) and os.listdir(path):
             done = _restore_beside(repository, data, path, on_progress)
         else:
-            done = _restore_into(repository, data, path, on_progress)
+            done = _restore_into(repository, data, path, on_progress, chosen)
     return RestoreReport(
         snapshot=snapshot.id,
         source=snapshot.source,
@@ -138,10 +141,16 @@ def restore_directory(
     )
 
 
-def _restore_into(repository: Repository, data: SnapshotData, path: bytes, on_progress: OnProgress | None) -> Extracted:
+def _restore_into(
+    repository: Repository,
+    data: SnapshotData,
+    path: bytes,
+    on_progress: OnProgress | None,
+    chosen: Chosen | None = None,
+) -> Extracted:
     made = _prepare(path)
     try:
-        return Extraction(repository, path, on_progress).run(data.tree, data.root)
+        return Extraction(repository, path, on_progress, chosen).run(data.tree, data.root)
     except BaseException:
         # Nothing half-restored stays: the target was empty, so all that it holds now came from here.
         log.info("removing what was restored so far from %s", os.fsdecode(path))

@@ -87,7 +87,7 @@ class Sandboxes:
                 "db", facts.image, environment={"POSTGRES_USER": facts.user, "POSTGRES_PASSWORD": password}
             )
             runner = ContainerRunner(self._engine, name)
-            _wait_until_ready(runner, facts.user)
+            wait_until_ready(runner, facts.user)
             yield container_server(runner, user=facts.user, password=password, image=facts.image)
 
 
@@ -135,7 +135,7 @@ def _lives_in_docker(stack: Stack) -> bool:
     return bool(stack.volumes) or any(server.container for server in stack.postgres)
 
 
-def _wait_until_ready(runner: object, user: str) -> None:
+def wait_until_ready(runner: object, user: str) -> None:
     """Wait for the server proper: while it initializes, a temporary one answers on the socket, but not over TCP."""
     from holdfast.engine.exec import ContainerRunner
 

@@ -1,45 +1,53 @@
 """From the configuration to the parts: which sources a stack has, and how each is captured.
 
 Rules upheld here:
+- Sources whose writers are held are one group: captured by one call that holds once, and lets go, for all of them.
 - What does not exist is found before anything is captured: a mistyped name fails the plan, not the third source.
 - A volume is read directly where its mountpoint can be; else over the Engine, and its snapshot says what that costs.
 """
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from holdfast.config.access import RepositoryAccess, resolve_access
 from holdfast.config.models import Config
-from holdfast.config.sources import Directory, Postgres, Volume
-from holdfast.config.stack import Stack
-from holdfast.errors import ConfigError, SourceNotFound
+from holdfast.config.sources import Command, Directory, Postgres, Volume
+from holdfast.config.stack import SourceSpec, Stack
+from holdfast.errors import ConfigError, SourceNotFound, SourceUnreadable
+from holdfast.model.definition import KIND
 from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, new_point_id
 from holdfast.repository.repository import Repository
-from holdfast.services.backup import BackupReport, OnProgress, SourceReport, capture
+from holdfast.services.backup import BackupReport, OnProgress, Run, SourceReport
 from holdfast.sources.tree import TreeSource
 
 if TYPE_CHECKING:
     from holdfast.engine.client import Engine
 
-SourceSpec: TypeAlias = Volume | Directory | Postgres
+log = logging.getLogger(__name__)
 
 
 class BackupPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of a stack will capture, in order, and the restore point that it makes."""
+    """What one run of a stack will capture, in order, and the restore point that it makes.
+
+    `groups` are the same sources, those together that are captured while their writers are held once.
+    """
 
     stack: str
     point: PointId
     started: datetime
     sources: tuple[str, ...]
+    groups: tuple[tuple[str, ...], ...]
 
 
 def access_of(config: Config) -> RepositoryAccess:
@@ -85,11 +93,35 @@ def plan_backup(config: Config, stack: str, *, now: datetime) -> BackupPlan:
     Raises: ConfigError for an unknown stack, SourceNotFound for a source that is not there, SourceUnreadable for a
     container that does not run, EngineUnavailable.
     """
-    specs = stack_of(config, stack).sources
-    _check_directories(specs)
-    if any(not isinstance(spec, Directory) for spec in specs):
-        _check_engine(config, specs)
-    return BackupPlan(stack=stack, point=new_point_id(now), started=now, sources=tuple(spec.label for spec in specs))
+    declared = stack_of(config, stack)
+    _check_directories(declared.sources)
+    if in_docker(declared):
+        _check_engine(config, declared.sources)
+    groups = grouped(stack, declared)
+    return BackupPlan(
+        stack=stack,
+        point=new_point_id(now),
+        started=now,
+        sources=tuple(label for group in groups for label in group),
+        groups=groups,
+    )
+
+
+def grouped(name: str, stack: Stack) -> tuple[tuple[str, ...], ...]:
+    """The labels of what a backup captures, in order: each by itself, what is captured in one hold, the description."""
+    frozen = tuple(spec.label for spec in stack.sources if stack.quiesce_of(spec) != "none")
+    groups: list[tuple[str, ...]] = [(spec.label,) for spec in stack.sources if spec.label not in frozen]
+    if frozen:
+        groups.append(frozen)
+    if in_docker(stack):
+        groups.append((f"{KIND}:{name}",))
+    return tuple(groups)
+
+
+def in_docker(stack: Stack) -> bool:
+    """Whether something of the stack lives in Docker: then its description belongs to its restore points."""
+    servers = any(server.container for server in stack.postgres)
+    return bool(stack.volumes or stack.commands or stack.hooks or servers or stack.project)
 
 
 def _check_directories(specs: tuple[SourceSpec, ...]) -> None:
@@ -104,14 +136,12 @@ def _check_engine(config: Config, specs: tuple[SourceSpec, ...]) -> None:
     from holdfast.engine.discovery import find_running
     from holdfast.engine.volumes import find_volume
 
-    volumes = [spec.name for spec in specs if isinstance(spec, Volume)]
-    containers = [spec.container for spec in specs if isinstance(spec, Postgres) and spec.container]
-    if volumes or containers:
-        with engine_of(config) as engine:
-            for name in volumes:
-                find_volume(engine, name)
-            for name in containers:
-                find_running(engine, name)
+    with engine_of(config) as engine:
+        for spec in specs:
+            if isinstance(spec, Volume):
+                find_volume(engine, spec.name)
+            elif isinstance(spec, (Postgres, Command)) and spec.container:
+                find_running(engine, spec.container)
 
 
 @contextmanager
@@ -122,6 +152,8 @@ def opened_source(config: Config, spec: SourceSpec) -> Iterator[Source]:
     elif isinstance(spec, Volume):
         with engine_of(config) as engine:
             yield _volume_source(engine, spec)
+    elif isinstance(spec, Command):
+        raise ConfigError("a command is captured with what its last output was", which=spec.label)
     elif spec.method == "base":
         from holdfast.services.bases import base_source
 
@@ -139,6 +171,7 @@ def _volume_source(engine: Engine, spec: Volume) -> Source:
     from holdfast.engine.volumes import find_volume, readable_directly
 
     volume = find_volume(engine, spec.name)
+    refuse_live_server(engine, volume.name, volume.mountpoint)
     if readable_directly(engine, volume) is None:
         return TreeSource(volume.mountpoint, label=spec.label, exclude=spec.exclude)
     if spec.exclude:
@@ -151,33 +184,64 @@ def _volume_source(engine: Engine, spec: Volume) -> Source:
     return ArchiveTree(engine, volume)
 
 
-def capture_source(
+def refuse_live_server(engine: Engine, name: str, mountpoint: str) -> None:
+    """Raise when a volume holds the files of a PostgreSQL server that runs. Raises: SourceUnreadable."""
+    from holdfast.engine.inventory import take_inventory
+    from holdfast.policy.stacks import is_postgres, writers_of
+
+    inventory = take_inventory(engine)
+    volume = next((v for v in inventory.volumes if v.name == name), None)
+    for container in writers_of(inventory, volume) if volume else ():
+        if container.running and is_postgres(container) and _holds_cluster(mountpoint):
+            raise SourceUnreadable(
+                "the volume holds the files of a running PostgreSQL server, which change while they are read",
+                which=name,
+                wanted="a dump",
+                found=f"container {container.name}",
+                hint=f"name it under postgres (container: {container.name}), and remove it from volumes",
+            )
+
+
+def _holds_cluster(mountpoint: str) -> bool:
+    """Whether a data directory lies in it: at its top, in `data`, or in `18/docker` as newer images have it."""
+    try:
+        below = [entry.path for entry in os.scandir(mountpoint) if entry.is_dir(follow_symlinks=False)]
+    except OSError:
+        return True  # it cannot be looked into: the container that runs decides
+    folders = [mountpoint, *below, *(os.path.join(path, "docker") for path in below)]
+    return any(os.path.exists(os.path.join(folder, "global", "pg_control")) for folder in folders)
+
+
+def capture_group(
     config: Config,
     repository: Repository,
     plan: BackupPlan,
-    source: str,
+    group: tuple[str, ...],
     *,
     allow_empty: bool = False,
     on_progress: OnProgress | None = None,
-) -> SourceReport:
-    """Capture one source of a plan into its snapshot: reading, uploading and committing in one call.
+) -> tuple[SourceReport, ...]:
+    """Capture the sources of a group, each into its snapshot: reading, holding, uploading and committing in one call.
 
     Raises: SourceError and its kind, EngineUnavailable, DatabaseUnavailable, RepositoryLocked, the store's errors; then
-    no snapshot was made.
+    no snapshot was made of this group, and nothing is held.
     """
-    spec = source_of(stack_of(config, plan.stack), source)
-    with opened_source(config, spec) as opened:
-        return capture(
-            repository,
-            opened,
-            stack=plan.stack,
-            point=plan.point,
-            parts=len(plan.sources),
-            hostname=config.hostname,
-            allow_empty=allow_empty or getattr(spec, "allow_empty", False),
-            level=config.repository.level,
-            on_progress=on_progress,
-        )
+    from holdfast.services.capture import capture_frozen_sources, capture_one
+
+    stack = stack_of(config, plan.stack)
+    run = Run(
+        stack=plan.stack,
+        point=plan.point,
+        parts=len(plan.sources),
+        host=config.hostname or socket.gethostname(),
+        now=lambda: datetime.now(UTC),
+        allow_empty=allow_empty,
+        level=config.repository.level,
+        on_progress=on_progress,
+    )
+    if len(group) == 1 and (group[0].startswith(f"{KIND}:") or stack.quiesce_of(source_of(stack, group[0])) == "none"):
+        return (capture_one(config, repository, run, stack, group[0]),)
+    return tuple(capture_frozen_sources(config, repository, run, stack, group))
 
 
 def back_up(
@@ -189,11 +253,34 @@ def back_up(
     allow_empty: bool = False,
     on_progress: OnProgress | None = None,
 ) -> BackupReport:
-    """Plan a stack's backup and capture every source, one after the other. Raises: as the two."""
-    plan = plan_backup(config, stack, now=now())
-    sources = tuple(
-        capture_source(config, repository, plan, source, allow_empty=allow_empty, on_progress=on_progress)
-        for source in plan.sources
-    )
+    """Plan a stack's backup and capture every source, one group after the other.
+
+    What an earlier run left held is let go first. Raises: as the two; SourceBusy while another backup of it runs.
+    """
+    with only_one(config, stack):
+        plan = plan_backup(config, stack, now=now())
+        sources = tuple(
+            report
+            for group in plan.groups
+            for report in capture_group(
+                config, repository, plan, group, allow_empty=allow_empty, on_progress=on_progress
+            )
+        )
     seconds = (now() - plan.started).total_seconds()
     return BackupReport(stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=sources)
+
+
+@contextmanager
+def only_one(config: Config, stack: str) -> Iterator[None]:
+    """Be the only backup of a stack on this host; what killed runs left held is let go. Raises: SourceBusy."""
+    declared = stack_of(config, stack)
+    if not in_docker(declared):
+        yield
+        return
+    from holdfast.services.quiesce import alone, thaw_left
+
+    place = f"{config.engine.url or os.environ.get('DOCKER_HOST')} {config.repository.url}"
+    with alone(stack, place, wait=declared.when_busy == "wait"):
+        for line in thaw_left(own=config.engine.url):
+            log.warning("a run that was killed had left something held, it was let go: %s", line)
+        yield

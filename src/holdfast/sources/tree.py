@@ -45,7 +45,7 @@ class TreeSource:
     def __init__(self, root: str | bytes | os.PathLike[str], *, label: str, exclude: Sequence[str] = ()) -> None:
         self.root = os.fsencode(root).rstrip(b"/") or b"/"
         self._label = label
-        self._exclude = [(pattern, _compile(pattern)) for pattern in exclude]
+        self._exclude = [(pattern, compile_pattern(pattern)) for pattern in exclude]
         self._notes: list[str] = []
         self._without_xattrs: set[int] = set()
 
@@ -190,7 +190,8 @@ def _name(pair: tuple[bytes, os.DirEntry[bytes]]) -> bytes:
     return pair[1].name
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
+    """What a pattern matches as a whole: a name, or a path when the pattern has a slash."""
     parts = re.split(r"(\*\*/?|\*|\?)", pattern.strip("/") if "/" in pattern.strip("/") else pattern)
     wild = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return re.compile("".join(wild.get(part, re.escape(part)) for part in parts), re.DOTALL)

@@ -23,18 +23,28 @@ _SHOWN = 50
 
 @click.command()
 @repository_options
+@click.argument("names", nargs=-1, metavar="[STACK]...")
 @click.option("--path", "paths", multiple=True, metavar="DIR", help="Back up this directory; no configuration needed.")
 @click.option(
     "--exclude", multiple=True, metavar="PATTERN", help="With --path: leave out what matches (*.tmp, cache/**)."
 )
-@click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack of the configuration.")
+@click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack; the same as naming it.")
 @click.option("--allow-empty", is_flag=True, help="Accept a source that is empty and was not last time.")
 def command(
-    access: Access, paths: tuple[str, ...], exclude: tuple[str, ...], stacks: tuple[str, ...], allow_empty: bool
+    access: Access,
+    names: tuple[str, ...],
+    paths: tuple[str, ...],
+    exclude: tuple[str, ...],
+    stacks: tuple[str, ...],
+    allow_empty: bool,
 ) -> int:
-    """Back up, into one restore point per stack. Without --path: every stack of the configuration."""
+    """Back up, into one restore point per stack: the named stacks, else those of the configuration and of labels.
+
+    A stack that is only found (a Compose project) needs a repository and an engine, and no configuration.
+    """
+    stacks = (*names, *stacks)
     if paths and stacks:
-        raise click.UsageError("--path names directories, --stack names stacks: not both")
+        raise click.UsageError("--path names directories, the others are stacks: not both")
     if exclude and not paths:
         raise click.UsageError("--exclude goes with --path; for a stack it stands in the configuration")
     progress = text.Progress(quiet=access.json)
@@ -89,6 +99,9 @@ def show_report(report: BackupReport) -> None:
             f"{text.size(source.bytes_added)} new, {text.size(source.bytes_stored)} stored "
             f"in {text.seconds(source.seconds)}"
         )
+        if source.held:
+            held = ", ".join(f"{name} {text.seconds(seconds)}" for name, seconds in source.held.items())
+            text.show(f"  held: {held}; {source.reread} files read meanwhile")
         for line in source.notes[:_SHOWN]:
             text.show(f"  note: {line}")
         if len(source.notes) > _SHOWN:

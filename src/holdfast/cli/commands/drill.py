@@ -18,19 +18,14 @@ from holdfast.errors import DrillFailed
 @click.option("--point", default="latest", show_default=True, help="The restore point: its id, latest, random.")
 def command(access: Access, stacks: tuple[str, ...], point: str) -> None:
     """Prove restore points of the configuration's stacks. Production is not touched."""
-    from holdfast.cli.stack import chosen_stacks
-    from holdfast.services.access import open_repository_at
     from holdfast.services.drill import drill
-    from holdfast.services.stacks import access_of
 
     config = access.config()
     if point not in ("latest", "random") and len(stacks) != 1:
         raise click.UsageError("--point goes with one --stack")
-    with open_repository_at(access_of(config)) as repository:
-        proofs = [
-            drill(config, repository, name, point, now=lambda: datetime.now(UTC))
-            for name in chosen_stacks(config, stacks)
-        ]
+    config, chosen = access.stacks(stacks)
+    with access.open() as repository:
+        proofs = [drill(config, repository, name, point, now=lambda: datetime.now(UTC)) for name in chosen]
     if access.json:
         text.show_json(proofs)
     for proof in () if access.json else proofs:

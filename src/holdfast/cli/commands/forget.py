@@ -81,11 +81,10 @@ def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> list[tuple[
         if len(stacks) != 1:
             raise click.UsageError("rules on the command line go with one --stack NAME")
         return [(stacks[0], given)]
-    from holdfast.cli.stack import chosen_stacks
     from holdfast.services.retention import rules_of
 
-    config = access.config()
-    found = [(name, rules_of(config, name)) for name in chosen_stacks(config, stacks)]
+    config, chosen = access.stacks(stacks)
+    found = [(name, rules_of(config, name)) for name in chosen]
     todo = [(name, rules) for name, rules in found if rules is not None]
     if not todo:
         raise ConfigError(

@@ -24,7 +24,17 @@ _SHOWN = 50
 @repository_options
 @click.argument("what", default="latest")
 @click.option("--to", "target", type=click.Path(file_okay=False), help="Directory to restore into: empty or missing.")
+@click.option("--point", default="latest", show_default=True, help="With a stack: the restore point.")
 @click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
+@click.option(
+    "--include",
+    "patterns",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only what matches, with all below (etc/**, *.conf).",
+)
+@click.option("--to-volume", metavar="NAME", help="Restore into a new Docker volume of this name.")
+@click.option("--in-place", is_flag=True, help="With --include: replace what matches in the source's own place.")
 @click.option("--stack", help="Restore this stack of the configuration: its volumes and databases.")
 @click.option("--replace", is_flag=True, help="Replace what is there; it is kept until the new data is whole.")
 @click.option("--dry-run", is_flag=True, help="With --stack or a recovery target: show what would be done.")
@@ -33,13 +43,22 @@ def command(
     access: Access,
     what: str,
     target: str | None,
+    point: str,
     source: str | None,
+    patterns: tuple[str, ...],
+    to_volume: str | None,
+    in_place: bool,
     stack: str | None,
     replace: bool,
     dry_run: bool,
     recovery: Recovery | None,
 ) -> None:
-    """Restore WHAT: a snapshot, a restore point, or `latest`.
+    """Restore WHAT: a stack, or with --to a snapshot, a restore point, or `latest`.
+
+    A stack is made again from what its restore point knows of it: images, networks, volumes, containers, data and
+    databases, started, healthy and compared. A host that has nothing but Docker is enough. What is there stays
+    untouched until the new is whole, and nothing is replaced without --replace. With --stack only the data is
+    restored, to the places that the configuration names.
 
     With --to it goes into a directory, and needs nothing but the repository and its password. A restore point of
     several sources gives one directory each below it.
@@ -48,12 +67,22 @@ def command(
     base backup and its WAL into a new volume, or a directory (--to), ready to start and recover to that instant.
     """
     if recovery is not None:
-        if replace:
-            raise click.UsageError("a recovery never replaces anything: it goes into a new volume or directory")
+        if replace or patterns or to_volume or in_place:
+            raise click.UsageError("a recovery never replaces anything: it goes into a new volume or directory (--to)")
         recovery.run(access, stack or what, source, to=target, dry_run=dry_run)
         return
-    if (target is None) == (stack is None):
-        raise click.UsageError("say where to: --to DIR, or --stack NAME with a configuration")
+    if target is not None and stack is not None:
+        raise click.UsageError("--to names a directory, --stack restores to its place: not both")
+    part = bool(patterns or to_volume or in_place)
+    if part:
+        _check_part(stack, target, to_volume, in_place=in_place, whole=replace or dry_run)
+        from holdfast.cli.parts import restore_part
+
+        restore_part(access, what, source, patterns, target=target, volume=to_volume)
+        return
+    if target is None and stack is None:
+        _rebuild(access, what, point, replace=replace, dry_run=dry_run)
+        return
     if target is not None:
         with access.open() as repository:
             reports = _to_directory(repository, access, what, target, source, replace=replace)
@@ -71,6 +100,20 @@ def command(
             found=damaged[0],
             hint="an older snapshot may have them whole: holdfast list",
         )
+
+
+def _check_part(stack: str | None, target: str | None, volume: str | None, *, in_place: bool, whole: bool) -> None:
+    places = sum((target is not None, volume is not None, in_place))
+    if stack is not None or whole or places != 1:
+        raise click.UsageError("a part goes to one place: --to DIR, --to-volume NAME, or --in-place")
+
+
+def _rebuild(access: Access, stack: str, point: str, *, replace: bool, dry_run: bool) -> None:
+    if stack == "latest":
+        raise click.UsageError("say what: holdfast restore STACK; or where to: --to DIR")
+    from holdfast.cli.rebuilding import rebuild_stack
+
+    rebuild_stack(access, stack, point, replace=replace, dry_run=dry_run)
 
 
 def _to_directory(

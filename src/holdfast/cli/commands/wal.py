@@ -36,11 +36,10 @@ def _choose(function: Any) -> Any:
 
 
 def _sources(access: Access, stacks: tuple[str, ...], source: str | None) -> tuple[Config, list[WalSource]]:
-    from holdfast.cli.stack import chosen_stacks
     from holdfast.services.wal import wal_sources
 
-    config = access.config()
-    return config, wal_sources(config, chosen_stacks(config, stacks), source)
+    config, chosen = access.stacks(stacks)
+    return config, wal_sources(config, chosen, source)
 
 
 @command.command()

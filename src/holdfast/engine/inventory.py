@@ -1,0 +1,60 @@
+"""Everything that an Engine holds, read at one go: the base of discovery.
+
+Rules upheld here:
+- What goes while we look (a container that was just removed) is left out, not an error.
+- Sandboxes, demos and other passing things of Holdfast's own are not part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from holdfast.engine.client import Engine
+from holdfast.engine.discovery import Container, parse_container
+from holdfast.engine.sandbox import LABEL
+from holdfast.engine.volumes import parse_volume
+from holdfast.errors import SourceNotFound
+from holdfast.model.inventory import FoundContainer, FoundMount, FoundVolume, Inventory
+
+
+def take_inventory(engine: Engine) -> Inventory:
+    """All containers and volumes. Raises: EngineUnavailable, EngineRefused."""
+    with engine.asking("cannot list containers and volumes"):
+        listed = engine.api.containers(all=True)
+        volumes = engine.api.volumes()["Volumes"] or ()
+    containers = [found for item in listed if (found := _inspect(engine, item["Id"])) is not None]
+    return Inventory(
+        containers=tuple(sorted((found_container(c) for c in containers if LABEL not in c.labels), key=_name)),
+        volumes=tuple(sorted((_volume(v) for v in volumes if LABEL not in (v.get("Labels") or {})), key=_name)),
+    )
+
+
+def found_container(container: Container) -> FoundContainer:
+    """A container of the engine as discovery sees it."""
+    return FoundContainer(
+        id=container.id,
+        name=container.name,
+        image=container.image,
+        status=container.status,
+        labels=container.labels,
+        mounts=tuple(FoundMount(m.kind, m.volume, m.source, m.target, m.read_only) for m in container.mounts),
+        environment=container.environment,
+    )
+
+
+def _inspect(engine: Engine, container: str) -> Container | None:
+    try:
+        with engine.asking("cannot inspect a container", container):
+            return parse_container(engine.api.inspect_container(container))
+    except SourceNotFound:
+        return None
+
+
+def _volume(found: Mapping[str, Any]) -> FoundVolume:
+    volume = parse_volume(found)
+    return FoundVolume(volume.name, volume.driver, volume.mountpoint, volume.labels, volume.options)
+
+
+def _name(thing: FoundContainer | FoundVolume) -> str:
+    return thing.name

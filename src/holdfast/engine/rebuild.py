@@ -1,0 +1,201 @@
+"""Making on an engine what a stack's description says: images, networks, containers; and taking it away again.
+
+Rules upheld here:
+- Nothing takes over what is there: a name that is taken is an error of the engine's.
+- A reference to another container (its network, its processes) is by name: ids are others on this host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from docker.errors import APIError
+from docker.types import IPAMConfig
+
+from holdfast.engine.client import Engine
+from holdfast.errors import EngineRefused, HoldfastError, RestoreError, SourceNotFound
+from holdfast.model.definition import ContainerDefinition, ImageDefinition, NetworkDefinition
+
+_HEALTH_PAUSE = 0.25
+_STEADY_SECONDS = 1.0
+_REFERENCES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode")
+
+
+def has_image(engine: Engine, image: ImageDefinition) -> bool:
+    """Whether the engine has an image, by its name. One that has the same id and no name is named. Raises: as usual."""
+    names = {name for found in _images(engine) for name in found.get("RepoTags") or ()}
+    digests = {name for found in _images(engine) for name in found.get("RepoDigests") or ()}
+    wanted = image.reference if ":" in image.reference.rpartition("/")[2] else f"{image.reference}:latest"
+    if wanted in names or image.reference in digests:
+        return True
+    ids = {str(found["Id"]) for found in _images(engine)}
+    if image.reference in ids or image.reference in {each.removeprefix("sha256:")[:12] for each in ids}:
+        return True
+    if image.id in ids:
+        tag_image(engine, image.id, image.reference)
+        return True
+    return False
+
+
+def image_names(engine: Engine) -> frozenset[str]:
+    """Names, digests and ids of all images. Raises: EngineUnavailable, EngineRefused."""
+    names: set[str] = set()
+    for found in _images(engine):
+        tags = found.get("RepoTags") or ()
+        names |= {found["Id"], *tags, *(found.get("RepoDigests") or ())}
+        names |= {tag.removesuffix(":latest") for tag in tags}
+    return frozenset(names)
+
+
+def pull_image(engine: Engine, reference: str) -> None:
+    """Fetch an image from its registry. Raises: SourceNotFound, EngineUnavailable."""
+    try:
+        with engine.asking("cannot pull an image", reference):
+            for line in engine.api.pull(reference, stream=True, decode=True):
+                if "error" in line:
+                    raise SourceNotFound("an image cannot be pulled", which=reference, found=str(line["error"]))
+    except EngineRefused as error:
+        raise SourceNotFound("an image cannot be pulled", which=reference, found=error.found) from error
+
+
+def load_image(engine: Engine, data: Iterable[bytes], image: ImageDefinition) -> None:
+    """Load an image's archive, and give it its name. Raises: EngineRefused, EngineUnavailable."""
+    with engine.asking("cannot load an image", image.reference):
+        for line in engine.api.load_image(data, quiet=True):  # type: ignore[no-untyped-call]  # the stubs lack it
+            if isinstance(line, dict) and "error" in line:
+                raise EngineRefused("cannot load an image", which=image.reference, found=str(line["error"]))
+    if not has_image(engine, image):
+        raise EngineRefused("an image's archive held another image", which=image.reference, wanted=image.id)
+
+
+def tag_image(engine: Engine, image: str, reference: str) -> None:
+    """Name an image. Raises: EngineRefused, EngineUnavailable."""
+    if "@" in reference or reference.startswith("sha256:"):
+        return
+    repository, _, tag = reference.partition(":") if "/" not in reference.rpartition(":")[2] else (reference, "", "")
+    with engine.asking("cannot name an image", reference):
+        engine.api.tag(image, repository, tag or "latest")
+
+
+def network_names(engine: Engine) -> frozenset[str]:
+    """The names of all networks. Raises: EngineUnavailable, EngineRefused."""
+    with engine.asking("cannot list networks"):
+        return frozenset(network["Name"] for network in engine.api.networks())
+
+
+def create_network(engine: Engine, network: NetworkDefinition) -> None:
+    """Raises: EngineRefused, EngineUnavailable."""
+    with engine.asking("cannot make a network", network.name):
+        engine.api.create_network(
+            network.name,
+            driver=network.driver,
+            options=network.options,
+            ipam=IPAMConfig(network.ipam["Driver"], network.ipam["Config"]) if network.ipam else None,
+            check_duplicate=True,
+            internal=network.internal,
+            labels=network.labels,
+            enable_ipv6=network.ipv6,
+            attachable=network.attachable,
+        )
+
+
+def remove_network(engine: Engine, name: str) -> None:
+    """Raises: EngineRefused, EngineUnavailable."""
+    with engine.asking("cannot remove a network", name):
+        engine.api.remove_network(name)
+
+
+def create_container(engine: Engine, container: ContainerDefinition, names: Mapping[str, str]) -> str:
+    """Make a container, not started; its id. `names` gives the names of containers by the ids they had.
+
+    Raises: SourceNotFound (its image), EngineRefused, EngineUnavailable.
+    """
+    host = {**container.host_config}
+    for key in _REFERENCES:
+        kind, _, reference = str(host.get(key) or "").partition(":")
+        if kind == "container" and reference in names:
+            host[key] = f"container:{names[reference]}"
+    endpoints = list(container.endpoints.items())
+    first = {name: endpoint for name, endpoint in endpoints if name == host.get("NetworkMode")}
+    body: dict[str, Any] = {**container.config, "Image": container.image, "HostConfig": host}
+    if first:
+        body["NetworkingConfig"] = {"EndpointsConfig": first}
+    with engine.asking("cannot make a container", container.name):
+        created = engine.api.create_container_from_config(body, container.name)  # type: ignore[no-untyped-call]
+        for name, endpoint in endpoints:
+            if name not in first and not str(host.get("NetworkMode")).startswith("container:"):
+                _connect(engine, created["Id"], name, endpoint)
+    return str(created["Id"])
+
+
+def remove_container(engine: Engine, name: str) -> None:
+    """Remove a container that was made here, with its anonymous volumes. Raises: EngineRefused, EngineUnavailable."""
+    with engine.asking("cannot remove a container", name):
+        engine.api.remove_container(name, v=True, force=True)
+
+
+def start_container(engine: Engine, name: str) -> None:
+    """Raises: EngineRefused, EngineUnavailable."""
+    with engine.asking("cannot start a container", name):
+        engine.api.start(name)
+
+
+def stop_container(engine: Engine, name: str) -> None:
+    """Stop a container, with its own timeout. Raises: EngineRefused, EngineUnavailable."""
+    with engine.asking("cannot stop a container", name):
+        config = engine.api.inspect_container(name)["Config"]
+        timeout = config.get("StopTimeout")
+        engine.api.stop(name, timeout=int(timeout) if timeout is not None else 10)
+
+
+def await_health(engine: Engine, name: str, seconds: float, clock: Callable[[], float] = time.monotonic) -> str:
+    """Wait until a started container is healthy, or, without a health check, has gone on for a second; in words.
+
+    Raises: RestoreError when it is unhealthy, or ended with a failure.
+    """
+    deadline, steady = clock() + seconds, clock() + _STEADY_SECONDS
+    while True:
+        with engine.asking("cannot inspect a container", name):
+            state = engine.api.inspect_container(name)["State"]
+        health = (state.get("Health") or {}).get("Status")
+        if state["Status"] == "exited" and state["ExitCode"] == 0:
+            return "ended with success"
+        if state["Status"] in ("exited", "dead") or health == "unhealthy":
+            found = health or f"exit status {state['ExitCode']}"
+            raise RestoreError("a restored container does not work", which=name, found=f"{found}: {_log(engine, name)}")
+        if health == "healthy" or (health is None and state["Running"] and clock() > steady):
+            return health or "running, without a health check"
+        if clock() > deadline:
+            raise RestoreError("a restored container is not healthy in time", which=name, wanted=f"{seconds:.0f} s")
+        time.sleep(_HEALTH_PAUSE)
+
+
+def _log(engine: Engine, name: str) -> str:
+    try:
+        with engine.asking("cannot read a container's log", name):
+            lines = engine.api.logs(name, tail=3)
+    except HoldfastError:
+        return "its log cannot be read"
+    return " / ".join(bytes(lines).decode("utf-8", "replace").strip().splitlines())
+
+
+def _connect(engine: Engine, container: str, network: str, endpoint: Mapping[str, Any]) -> None:
+    try:
+        engine.api.connect_container_to_network(
+            container,
+            network,
+            aliases=endpoint.get("Aliases"),
+            links=endpoint.get("Links"),
+            ipv4_address=(endpoint.get("IPAMConfig") or {}).get("IPv4Address"),
+            ipv6_address=(endpoint.get("IPAMConfig") or {}).get("IPv6Address"),
+        )
+    except APIError:
+        engine.api.remove_container(container, v=True, force=True)
+        raise
+
+
+def _images(engine: Engine) -> list[dict[str, Any]]:
+    with engine.asking("cannot list images"):
+        return list(engine.api.images(all=True))

@@ -1,0 +1,36 @@
+"""In which order the containers of a stack stop and start: what others depend on stops last and starts first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from holdfast.model.inventory import DEPENDS_ON, FoundContainer
+
+
+def start_order(containers: Sequence[FoundContainer]) -> list[FoundContainer]:
+    """Containers, each after those that its Compose service depends on. A circle is cut where it is met."""
+    by_service: dict[str, list[FoundContainer]] = {}
+    for container in containers:
+        by_service.setdefault(container.service, []).append(container)
+    ordered: list[FoundContainer] = []
+    visited: set[str] = set()
+
+    def visit(service: str) -> None:
+        if service in visited:
+            return
+        visited.add(service)
+        for container in by_service[service]:
+            for needed in dependencies(container):
+                if needed in by_service:
+                    visit(needed)
+        ordered.extend(sorted(by_service[service], key=lambda container: container.name))
+
+    for service in sorted(by_service):
+        visit(service)
+    return ordered
+
+
+def dependencies(container: FoundContainer) -> list[str]:
+    """The services that a container's label says it depends on: `db:service_healthy:false,cache:service_started`."""
+    said = container.labels.get(DEPENDS_ON, "")
+    return [part.partition(":")[0].strip() for part in said.split(",") if part.strip()]

@@ -1,0 +1,89 @@
+"""Finding stacks: the engine's inventory and the configuration, merged into what holds.
+
+Rules upheld here:
+- An engine that does not answer is an error only where something depends on it: directories need none.
+- What is found is looked at anew for every backup: a stack's new volume is in the next restore point.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from holdfast.config.effective import Effective, PathKind, effective
+from holdfast.config.models import Config
+from holdfast.errors import ConfigError, EngineUnavailable
+from holdfast.model.inventory import Inventory
+from holdfast.services.stacks import engine_of, in_docker, stack_of
+
+if TYPE_CHECKING:
+    from holdfast.engine.client import Engine
+
+log = logging.getLogger(__name__)
+
+
+def discover(config: Config) -> Effective:
+    """What holds for every stack of the configuration and of the engine. Raises: EngineUnavailable, EngineRefused."""
+    with engine_of(config) as engine:
+        return discover_on(config, engine)
+
+
+def discover_on(config: Config, engine: Engine) -> Effective:
+    """`discover` with the engine given."""
+    from holdfast.engine.inventory import take_inventory
+
+    local = engine.same_machine()
+    return effective(config, take_inventory(engine), kind_of_path if local else lambda _: "directory")
+
+
+def with_found_stacks(config: Config) -> Config:
+    """The configuration with every stack that can be found; as it is where no engine answers and none is needed.
+
+    Raises: EngineUnavailable when a stack of the configuration is to be discovered.
+    """
+    return _found(config).config
+
+
+def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[str]]:
+    """The configuration with every stack that can be found, and those that are meant: the named, else the enabled.
+
+    Raises: ConfigError that names what there is; EngineUnavailable when a stack has to be found.
+    """
+    found = _found(config)
+    for name in names:
+        stack_of(found.config, name)
+    chosen = list(names) or sorted(found.enabled)
+    if not chosen:
+        others = ", ".join(sorted(found.config.stacks))
+        raise ConfigError(
+            "no stack is meant",
+            wanted="a stack's name, stacks in a configuration, or a label holdfast.enable",
+            found=f"without being enabled: {others}" if others else "no stack",
+            hint=f"holdfast backup {others.partition(',')[0]}" if others else "holdfast backup --path DIR",
+        )
+    for protection in found.protection:
+        for line in protection.warnings if protection.stack in chosen else ():
+            log.warning("%s", line)
+    return found.config, chosen
+
+
+def _found(config: Config) -> Effective:
+    """What holds; without an engine, where none is needed, what the configuration says by itself."""
+    needed = any(stack.discover for stack in config.stacks.values())
+    if config.stacks and not needed and not any(in_docker(stack) for stack in config.stacks.values()):
+        return effective(config, Inventory(), kind_of_path)
+    try:
+        return discover(config)
+    except EngineUnavailable:
+        if needed or not config.stacks:
+            raise
+        return effective(config, Inventory(), kind_of_path)
+
+
+def kind_of_path(path: str) -> PathKind:
+    """What a path of this machine is."""
+    if os.path.isdir(path):
+        return "directory"
+    return "file" if os.path.exists(path) else "missing"

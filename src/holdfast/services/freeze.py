@@ -1,0 +1,229 @@
+"""Capturing directories whose writers are held only for what changed: two passes.
+
+Rules upheld here:
+- Pass 1 runs live and stores nearly everything. Then hooks run and the writers are held, all at once for all sources of
+  the group; pass 2 looks at everything, and copies what changed into a spool; then all are let go. What is left to
+  compress and upload goes on after that: the hold lasts as long as the change, not as long as the volume or the store.
+- Holding is journaled before it is done, and a watchdog stands by: whatever kills this process, everything is let go.
+- A hold that lasted longer than its limit is no consistent capture: nothing is committed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from msgspec.structs import replace
+
+from holdfast.engine.client import Engine
+from holdfast.engine.hold import Holding, HookCall, Target, let_go, take_hold
+from holdfast.engine.journal import Journal, read_journal, state_folder
+from holdfast.engine.watchdog import Watchdog
+from holdfast.errors import SourceError, SourceUnreadable
+from holdfast.model import manifest as layout
+from holdfast.model.entry import ByteStream, Entry
+from holdfast.repository.archive import Parent, TreeArchiver, TreeStats
+from holdfast.repository.content import find_node
+from holdfast.repository.lock import Lock
+from holdfast.repository.overlay import overlaid
+from holdfast.repository.repository import Repository
+from holdfast.services.backup import Run, SourceReport, archive_data, commit, compared_with
+from holdfast.sources.frozen import Delta, FrozenTree, LiveTree, Spool, sync_filesystem
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSpec:
+    """A directory to capture: where it is, its label, what is left out, whether it may be empty."""
+
+    root: str
+    label: str
+    exclude: tuple[str, ...] = ()
+    allow_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FreezePlan:
+    """Whom to hold and how, in this order; the hooks around it; for how many seconds at most."""
+
+    stack: str
+    targets: tuple[Target, ...]
+    hooks: tuple[HookCall, ...] = ()
+    limit: float = 60.0
+
+
+@dataclass(slots=True)
+class _Source:
+    """One source of the group on its way: its first pass, and what the second one found."""
+
+    spec: TreeSpec
+    live: LiveTree
+    since: int
+    tree: str = ""
+    stats: TreeStats = field(default_factory=TreeStats)
+    delta: Delta | None = None
+    found: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def label(self) -> str:
+        return self.spec.label
+
+    @property
+    def notes(self) -> Sequence[str]:
+        fuzzy = self.delta.fuzzy if self.delta else ()
+        return tuple(f"{path}: changed while it was read, though its writers were held" for path in fuzzy)
+
+    def facts(self) -> Mapping[str, object]:
+        return {**self.live.facts(), "freeze": dict(self.found)}
+
+    def entries(self) -> Iterator[Entry]:
+        raise SourceError("a frozen source is read in two passes", which=self.label)
+
+
+class _Unread:
+    """Stands for the content of a file that did not change: the archiver has it from the first pass."""
+
+    def open(self) -> ByteStream:
+        """Nobody should."""
+        raise SourceError(
+            "a file of the first pass is not in the repository", hint="run it again; holdfast verify finds what is lost"
+        )
+
+
+def capture_frozen(
+    repository: Repository,
+    engine: Engine,
+    run: Run,
+    specs: Sequence[TreeSpec],
+    plan: FreezePlan,
+    *,
+    at_freeze: Callable[[], Mapping[str, object]] = dict,
+) -> list[SourceReport]:
+    """Capture directories into a snapshot each, with their writers held once for all of them.
+
+    `at_freeze` is called while everything is held; what it gives (positions of databases) is stored with each snapshot.
+    Raises: SourceError and its kind, CommandFailed (a hook), EngineRefused, EngineUnavailable, the store's errors. Then
+    everything was let go, and no snapshot was made.
+    """
+    with ExitStack() as stack:
+        lock = stack.enter_context(repository.lock())
+        repository.refresh()
+        spool = stack.enter_context(Spool())
+        hold = stack.enter_context(_prepared(engine, plan))
+        begun = run.now()
+        sources = [_first_pass(repository, run, spec) for spec in specs]
+        # The snapshots are of this instant: a file whose time is at or after it is read again by the next run.
+        frozen = run.now()
+        holding = hold.freeze(lambda: _second_passes(sources, spool, at_freeze))
+        for source in sources:
+            source.found = {**_account(holding, source), **source.found}
+        reports = [_store(repository, run, lock, source, frozen) for source in sources]
+        seconds = (run.now() - begun).total_seconds()
+    return [replace(report, held=dict(holding.seconds), seconds=seconds) for report in reports]
+
+
+def _first_pass(repository: Repository, run: Run, spec: TreeSpec) -> _Source:
+    """Read everything live, and store it: its tree is what the second pass compares with."""
+    live = LiveTree(spec.root, label=spec.label, exclude=spec.exclude)
+    source = _Source(spec, live, time.time_ns())
+    sync_filesystem(live.root)
+    parent = run.parent_of(repository, source)
+    with repository.writer(level=run.level) as blobs:
+        archiver = TreeArchiver(blobs, repository.reader, compared_with(parent), run.notify(source))
+        archive_data(archiver, live.entries())
+        source.tree = archiver.finish()
+        blobs.finish()
+    source.stats = archiver.stats
+    return source
+
+
+def _second_passes(sources: Sequence[_Source], spool: Spool, at_freeze: Callable[[], Mapping[str, object]]) -> None:
+    at = at_freeze()
+    for source in sources:
+        source.delta = FrozenTree(source.live, exclude=source.spec.exclude, since=source.since).scan(spool)
+        source.found = at
+
+
+def _store(repository: Repository, run: Run, lock: Lock, source: _Source, frozen: datetime) -> SourceReport:
+    """After everything was let go: the first pass with the changes over it becomes the snapshot."""
+    delta = source.delta
+    assert delta is not None  # noqa: S101  the second pass made it
+    parent = run.parent_of(repository, source)
+    below = find_node(repository.reader, source.tree, layout.DATA).subtree
+    root = delta.entries.pop(b"")
+    with repository.writer(level=run.level) as blobs:
+        archiver = TreeArchiver(blobs, repository.reader, Parent(source.tree, source.since), run.notify(source))
+        archive_data(archiver, [root])
+        archive_data(archiver, overlaid(repository.reader, below, delta.entries, delta.listings, _Unread()))
+        report = commit(
+            repository, run, source, archiver, blobs, lock, parent=parent, started=frozen, before=source.stats
+        )
+    return replace(report, reread=delta.reread)
+
+
+def _account(holding: Holding, source: _Source) -> dict[str, object]:
+    delta = source.delta
+    assert delta is not None  # noqa: S101  the second pass made it
+    return {
+        "held_seconds": {name: round(seconds, 4) for name, seconds in sorted(holding.seconds.items())},
+        "not_running": dict(holding.skipped),
+        "reread_files": delta.reread,
+        "reread_bytes": delta.bytes,
+        "kept_entries": delta.kept,
+        "fuzzy": list(delta.fuzzy),
+    }
+
+
+# --- holding ----------------------------------------------------------------------------------------------------------
+
+
+class _Hold:
+    """A hold that is ready to be taken: its watchdog stands by."""
+
+    def __init__(self, engine: Engine, plan: FreezePlan, journal: Journal, watchdog: Watchdog) -> None:
+        self._engine, self._plan, self._journal, self._watchdog = engine, plan, journal, watchdog
+        self.freed = True
+
+    def freeze(self, work: Callable[[], None]) -> Holding:
+        """Hold, work, let go. Raises: what any of them raises, after everything was let go."""
+        self._watchdog.wait_until_ready()
+        self._watchdog.holding()
+        self.freed = False
+        holding = Holding()
+        started = time.monotonic()
+        try:
+            taken = take_hold(self._engine, self._journal, self._plan.targets, self._plan.hooks)
+            holding.since, holding.skipped = taken.since, taken.skipped
+            work()
+        finally:
+            let_go(self._engine, read_journal(self._journal.path), holding)
+            self.freed = True
+        seconds = time.monotonic() - started
+        if holding.since and seconds > self._plan.limit:
+            raise SourceUnreadable(
+                "the containers were held longer than allowed, and were let go before the capture was whole",
+                which=", ".join(holding.since),
+                wanted=f"at most {self._plan.limit:.0f} s",
+                found=f"{seconds:.1f} s",
+                hint="raise hold_limit, or exclude what changes most",
+            )
+        return holding
+
+
+@contextmanager
+def _prepared(engine: Engine, plan: FreezePlan) -> Iterator[_Hold]:
+    """Journal and watchdog for the time of the block; the journal stays when something could not be let go."""
+    journal = Journal(state_folder(), engine=engine.url, stack=plan.stack, written=time.time())
+    hold = None
+    try:
+        with Watchdog(journal.path, engine.url, plan.limit) as watchdog:
+            hold = _Hold(engine, plan, journal, watchdog)
+            try:
+                yield hold
+            finally:
+                if hold.freed:
+                    watchdog.done()
+    finally:
+        journal.close(remove=hold is None or hold.freed)

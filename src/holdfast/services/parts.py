@@ -1,0 +1,187 @@
+"""Parts of a snapshot: listed, read, restored.
+
+Rules upheld here:
+- A path is below the source's own root; a pattern is matched as for `exclude`: without a slash a name anywhere, with
+  one the whole path. What it matches comes with everything below, and with the directories that lead to it.
+- A part goes to a new place, or, into a directory that holds data, beside what it replaces: that is kept until the new
+  is whole and compared.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+
+from holdfast.errors import RestoreError, SnapshotNotFound
+from holdfast.model.snapshot import Snapshot, restore_points
+from holdfast.repository.content import find_node, stream_content
+from holdfast.repository.gofields import unquote
+from holdfast.repository.reader import walk
+from holdfast.repository.repository import Repository
+from holdfast.repository.tree import Node
+from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, restore_directory
+from holdfast.sources.tree import compile_pattern
+
+
+def one_snapshot(repository: Repository, what: str, source: str | None) -> Snapshot:
+    """The one snapshot that is meant. Raises: SnapshotNotFound when there is none, or more than one."""
+    found = [s for s in repository.snapshots().snapshots if source is None or s.source == source]
+    points = restore_points(found)
+    if what == "latest":
+        chosen = list(points[-1].snapshots) if points else []
+    else:
+        chosen = [s for point in points if point.id == what for s in point.snapshots]
+        chosen = chosen or [s for s in found if s.id.startswith(what.lower())]
+    if len(chosen) != 1:
+        names = ", ".join(f"{s.source} {s.short_id}" for s in chosen[:6])
+        raise SnapshotNotFound(
+            "more than one snapshot is meant" if chosen else "no such snapshot or restore point",
+            which=what if source is None else f"{what} of {source}",
+            found=names or f"{len(found)} snapshots",
+            hint="add --source, or name the snapshot" if chosen else "holdfast list",
+        )
+    return chosen[0]
+
+
+def entries_of(
+    repository: Repository, snapshot: Snapshot, path: str, *, recursive: bool
+) -> Iterator[tuple[bytes, Node]]:
+    """The entries in a directory of a snapshot, or the one file, with their paths below the source's root.
+
+    Raises: SnapshotNotFound, CorruptObject.
+    """
+    data = open_snapshot(repository, snapshot)
+    at, tree = _clean(path), data.tree
+    if at:
+        node = find_node(repository.reader, data.tree, at)
+        if node.type != "dir":
+            yield at, node
+            return
+        tree = node.subtree
+    if recursive:
+        yield from walk(repository.reader, tree, at)
+        return
+    for node in repository.reader.load_tree(tree) if tree else ():
+        name = unquote(node.name)
+        yield (at + b"/" + name if at else name), node
+
+
+def content_of(repository: Repository, snapshot: Snapshot, path: str) -> Iterator[bytes]:
+    """A file's content. Raises: SnapshotNotFound, RestoreError when it is no file, CorruptObject."""
+    data = open_snapshot(repository, snapshot)
+    node = find_node(repository.reader, data.tree, _clean(path))
+    if node.type != "file":
+        raise RestoreError("this is not a regular file", which=path, found=f"a {node.type}", hint="holdfast ls")
+    return stream_content(repository.reader, node)
+
+
+def chooser(patterns: Sequence[str]) -> tuple[list[str], _Chosen]:
+    """What patterns choose; a list that gets each pattern that matched something."""
+    matched: list[str] = []
+    return matched, _Chosen(patterns, matched)
+
+
+class _Chosen:
+    """Whether an entry is chosen: it, or a directory above it, matches a pattern."""
+
+    def __init__(self, patterns: Sequence[str], matched: list[str]) -> None:
+        self._patterns = [(pattern, compile_pattern(pattern)) for pattern in patterns]
+        self._matched = matched
+
+    def __call__(self, path: bytes) -> bool:
+        """`path` is below the source's root."""
+        parts = os.fsdecode(path).split("/")
+        return any(self._matches("/".join(parts[: count + 1]), parts[count]) for count in range(len(parts)))
+
+    def _matches(self, path: str, name: str) -> bool:
+        for pattern, regex in self._patterns:
+            if regex.fullmatch(path if "/" in pattern.strip("/") else name):
+                if pattern not in self._matched:
+                    self._matched.append(pattern)
+                return True
+        return False
+
+
+def restore_parts(
+    repository: Repository,
+    snapshot: Snapshot,
+    target: str,
+    patterns: Sequence[str],
+    *,
+    in_place: bool = False,
+    on_progress: OnProgress | None = None,
+) -> RestoreReport:
+    """Restore what patterns choose into an empty or missing directory, or with `in_place` into one that holds data.
+
+    In place each chosen entry takes the place of the one that is there, which is put back when anything fails.
+
+    Raises: SnapshotNotFound when nothing matches, TargetNotEmpty, RestoreError, CorruptObject, the store's errors.
+    """
+    target = os.path.abspath(target)
+    matched, chosen = chooser(patterns)
+    beside = f"{target}.holdfast-new-{secrets.token_hex(4)}" if in_place else target
+    report = restore_directory(repository, snapshot, beside, on_progress=on_progress, chosen=chosen)
+    try:
+        _require_all(snapshot, [pattern for pattern in patterns if pattern not in matched])
+        if in_place:
+            _put(beside, target, report.damaged)
+    except BaseException:
+        shutil.rmtree(beside)
+        raise
+    if in_place:
+        shutil.rmtree(beside, ignore_errors=True)
+    return report
+
+
+def _require_all(snapshot: Snapshot, missing: Sequence[str]) -> None:
+    if missing:
+        hint = f"holdfast ls {snapshot.short_id} -R"
+        raise SnapshotNotFound("nothing in the snapshot matches", which=", ".join(missing), hint=hint)
+
+
+def _put(beside: str, target: str, damaged: Sequence[str]) -> None:
+    """Move each top entry that was restored into its place; the old ones go last, or come back."""
+    if damaged:
+        raise RestoreError("the chosen part is not whole, nothing was replaced", which=target, found=damaged[0])
+    kept: list[tuple[str, str]] = []
+    placed: list[str] = []
+    mark = f".holdfast-old-{secrets.token_hex(4)}"
+    try:
+        for new, place in _tops(beside, target):
+            if os.path.lexists(place):
+                os.rename(place, place + mark)
+                kept.append((place + mark, place))
+            os.rename(new, place)
+            placed.append(place)
+    except OSError as error:
+        for place in placed:
+            _remove(place)
+        for old, place in reversed(kept):
+            os.rename(old, place)
+        raise RestoreError("cannot put a part in its place", which=target, found=error.strerror) from error
+    for old, _ in kept:
+        _remove(old)
+
+
+def _tops(beside: str, target: str) -> Iterator[tuple[str, str]]:
+    """What to move: the deepest directories that are there on both sides are only entered, not replaced."""
+    for entry in sorted(os.scandir(beside), key=lambda found: found.name):
+        place = os.path.join(target, entry.name)
+        led = os.path.join(beside, entry.name)
+        if entry.is_dir(follow_symlinks=False) and os.path.isdir(place) and not os.path.islink(place):
+            yield from _tops(led, place)
+        else:
+            yield led, place
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
+
+
+def _clean(path: str) -> bytes:
+    return os.fsencode(path.strip("/"))

@@ -1,0 +1,400 @@
+"""Making a stack again from a restore point: on a host that has nothing but Docker, or in the place of what is there.
+
+Rules upheld here:
+- The plan says everything that forbids it before anything is touched.
+- In order: images; networks and volumes that are missing; data beside what is there, compared; only then are running
+  containers of the stack stopped and the data swapped in; databases are loaded and compared; everything is started and
+  has to become healthy. The old data goes last of all.
+- Each step leaves behind how to undo it. What fails, at any step, is undone in reverse: what ran before runs again,
+  with the data it had, and what was made is gone.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import msgspec
+
+from holdfast.engine import rebuild as make
+from holdfast.engine.client import Engine
+from holdfast.engine.inventory import take_inventory
+from holdfast.engine.volumes import create_volume, find_volume, readable_directly, remove_volume
+from holdfast.errors import CorruptObject, HoldfastError, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
+from holdfast.model.definition import DEFINITION, FILES, IMAGES, KIND, ContainerDefinition, StackDefinition
+from holdfast.model.snapshot import RestorePoint, Snapshot
+from holdfast.policy.rebuild import HostState, RebuildPlan, State, plan_rebuild
+from holdfast.repository.content import find_node, stream_content
+from holdfast.repository.reader import walk
+from holdfast.repository.repository import Repository
+from holdfast.services.drill import choose_point
+from holdfast.services.placement import Placement
+from holdfast.services.restore import OnProgress, RestoreReport, SnapshotData, open_snapshot, reading
+
+log = logging.getLogger(__name__)
+
+_HEALTH_SECONDS = 300.0
+OnStep = Callable[[str], None]
+
+
+class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was made again: data by source, what was made, the state of each container, what was compared."""
+
+    stack: str
+    point: str
+    seconds: float
+    restored: tuple[RestoreReport, ...]
+    made: tuple[str, ...]
+    health: dict[str, str]
+    compared: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Rebuild:
+    """One stack's way back. `plan` can be looked at before `run`."""
+
+    def __init__(
+        self, repository: Repository, engine: Engine, stack: str, point: str = "latest", *, replace: bool = False
+    ) -> None:
+        self._repository, self._engine, self._replace = repository, engine, replace
+        self._point: RestorePoint = choose_point(repository, stack, point)
+        with reading(repository):
+            self._described = open_snapshot(repository, self._description())
+            self.definition = _definition(repository, self._described)
+            self._sizes = {s.source: _size(repository, s) for s in self._sources()}
+        self.plan: RebuildPlan = plan_rebuild(
+            self.definition, self._point.id, self._sizes, self._host(), replace=replace
+        )
+        self._undo = ExitStack()
+        self._commit: list[Callable[[], None]] = []
+        self._made: list[str] = []
+        self._notes: list[str] = []
+        self._loaded: set[str] = set()
+
+    def run(self, on_step: OnStep | None = None, on_progress: OnProgress | None = None) -> RebuildReport:
+        """Do it.
+
+        Raises: TargetNotEmpty and TargetFull for what forbids it; RestoreError and others on the way, after everything
+        was undone.
+        """
+        refuse(self.plan)
+        started = time.monotonic()
+        tell = on_step or (lambda _: None)
+        with self._undo:
+            self._bring_images(tell)
+            self._make_networks(tell)
+            restored, placements = self._bring_data(tell, on_progress)
+            self._bring_files(tell)
+            running = self._stop(tell)
+            for placement in placements:
+                self._undo.callback(self._quietly_call, placement.undo)  # before what was stopped is started again
+                placement.swap()
+            self._make_containers(tell)
+            compared = self._load_databases(tell)
+            health = self._start(tell, running)
+            self._undo.pop_all()
+        for step in self._commit:
+            self._quietly_call(step)
+        return RebuildReport(
+            stack=self.definition.stack,
+            point=self._point.id,
+            seconds=time.monotonic() - started,
+            restored=tuple(restored),
+            made=tuple(self._made),
+            health=health,
+            compared=tuple(compared),
+            notes=tuple(self._notes),
+        )
+
+    # --- what is there ------------------------------------------------------------------------------------------------
+
+    def _description(self) -> Snapshot:
+        for snapshot in self._point.snapshots:
+            if snapshot.source.startswith(f"{KIND}:"):
+                return snapshot
+        raise RestoreError(
+            "the restore point has no description of the stack",
+            which=f"{self._point.stack} {self._point.id}",
+            hint="restore its data alone: holdfast restore --stack NAME, with a configuration; or --to DIR",
+        )
+
+    def _sources(self) -> list[Snapshot]:
+        return [s for s in self._point.snapshots if not s.source.startswith(f"{KIND}:")]
+
+    def _trees(self) -> Iterator[tuple[Snapshot, str]]:
+        """Each source that is a directory, and its path on this host once it can be known."""
+        for snapshot in self._sources():
+            kind, _, name = snapshot.source.partition(":")
+            if kind in ("volume", "path"):
+                yield snapshot, self._place(kind, name)
+
+    def _place(self, kind: str, name: str) -> str:
+        if kind == "path":
+            return name
+        try:
+            volume = find_volume(self._engine, name)
+        except SourceNotFound:
+            root = str(self._engine.info().get("DockerRootDir") or "/var/lib/docker")
+            return os.path.join(root, "volumes", name, "_data")
+        if (reason := readable_directly(self._engine, volume)) is not None:
+            raise RestoreError(
+                "the volume cannot be written from here", which=name, found=reason, hint="holdfast restore --to DIR"
+            )
+        return volume.mountpoint
+
+    def _host(self) -> HostState:
+        if not self._engine.same_machine():
+            raise RestoreError(
+                "a stack can be made again only on the engine's own host",
+                which=self._engine.url,
+                hint="run holdfast restore as root on that host",
+            )
+        targets: dict[str, State] = {}
+        free: dict[str, int] = {}
+        places: dict[str, int] = {}
+        for snapshot, path in self._trees():
+            targets[snapshot.source] = _state(path)
+            there = _existing(path)
+            status = os.statvfs(there)
+            free[snapshot.source] = status.f_bavail * status.f_frsize
+            places[snapshot.source] = os.stat(there).st_dev
+        return HostState(
+            inventory=take_inventory(self._engine),
+            networks=make.network_names(self._engine),
+            images=make.image_names(self._engine),
+            targets=targets,
+            free=free,
+            places=places,
+        )
+
+    # --- the steps ----------------------------------------------------------------------------------------------------
+
+    def _bring_images(self, tell: OnStep) -> None:
+        for image in self.definition.images:
+            if make.has_image(self._engine, image):
+                continue
+            tell(f"image {image.reference}")
+            if image.saved:
+                node = find_node(self._repository.reader, self._described.tree, IMAGES + b"/" + image.saved.encode())
+                make.load_image(self._engine, stream_content(self._repository.reader, node), image)
+            else:
+                try:
+                    make.pull_image(self._engine, image.reference)
+                except SourceNotFound as error:
+                    raise SourceNotFound(
+                        "an image is neither here, nor in the repository, nor in a registry",
+                        which=image.reference,
+                        found=error.found,
+                        hint="docker load or build it under this name; `images: save` keeps it in the repository",
+                    ) from error
+
+    def _make_networks(self, tell: OnStep) -> None:
+        present = make.network_names(self._engine)
+        for network in self.definition.networks:
+            if network.name in present:
+                continue
+            tell(f"network {network.name}")
+            make.create_network(self._engine, network)
+            self._undo.callback(self._quietly, make.remove_network, network.name)
+            self._made.append(f"network {network.name}")
+
+    def _bring_data(self, tell: OnStep, on_progress: OnProgress | None) -> tuple[list[RestoreReport], list[Placement]]:
+        self._make_volumes(tell)
+        reports, placements = [], []
+        for snapshot, path in self._trees():
+            tell(snapshot.source)
+            placement = Placement(path)
+            self._undo.callback(self._quietly_call, placement.undo)
+            reports.append(
+                msgspec.structs.replace(
+                    placement.prepare(self._repository, snapshot, on_progress), target=snapshot.source
+                )
+            )
+            self._commit.append(placement.commit)
+            placements.append(placement)
+        return reports, placements
+
+    def _make_volumes(self, tell: OnStep) -> None:
+        present = {volume.name for volume in take_inventory(self._engine).volumes}
+        for volume in self.definition.volumes:
+            if volume.name in present:
+                continue
+            tell(f"volume {volume.name}")
+            create_volume(self._engine, volume.name, volume.labels, driver=volume.driver, options=volume.options)
+            self._undo.callback(self._quietly, remove_volume, volume.name)
+            self._made.append(f"volume {volume.name}")
+
+    def _bring_files(self, tell: OnStep) -> None:
+        for file in self.definition.files:
+            if os.path.lexists(file.path):
+                self._notes.append(f"{file.path}: there already, it was left as it is")
+                continue
+            tell(file.path)
+            node = find_node(self._repository.reader, self._described.tree, FILES + b"/" + file.stored.encode())
+            data = b"".join(stream_content(self._repository.reader, node))
+            self._make_folders(os.path.dirname(file.path))
+            fd = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            self._undo.callback(os.unlink, file.path)
+            with os.fdopen(fd, "wb") as out:
+                out.write(data)
+                os.fchown(fd, file.uid, file.gid)
+                os.fchmod(fd, file.mode)
+            self._made.append(file.path)
+
+    def _make_folders(self, path: str) -> None:
+        missing = []
+        while not os.path.isdir(path):
+            missing.append(path)
+            path = os.path.dirname(path)
+        for folder in reversed(missing):
+            os.mkdir(folder)
+            self._undo.callback(_remove_if_empty, folder)
+
+    def _stop(self, tell: OnStep) -> list[str]:
+        """Stop what runs of the stack; their names, to be started again in every case."""
+        inventory = take_inventory(self._engine)
+        here = {c.name for c in inventory.containers if c.running}
+        running = [c.name for c in self._in_order() if c.name in here]
+        for name in reversed(running):
+            tell(f"stop {name}")
+            self._undo.callback(self._quietly, make.start_container, name)
+            make.stop_container(self._engine, name)
+        return running
+
+    def _make_containers(self, tell: OnStep) -> None:
+        present = {c.name for c in take_inventory(self._engine).containers}
+        names = {c.id: c.name for c in self.definition.containers}
+        for container in self._in_order():
+            if container.name in present:
+                continue
+            tell(f"container {container.name}")
+            make.create_container(self._engine, container, names)
+            self._undo.callback(self._quietly, make.remove_container, container.name)
+            self._made.append(f"container {container.name}")
+
+    def _load_databases(self, tell: OnStep) -> list[str]:
+        compared = []
+        for snapshot in self._sources():
+            container = self.definition.databases.get(snapshot.source)
+            if container is not None:
+                tell(snapshot.source)
+                compared.append(self._load(snapshot, container))
+            elif not snapshot.source.startswith(("volume:", "path:")):
+                hint = f"holdfast restore {snapshot.short_id} --to DIR"
+                self._notes.append(f"{snapshot.source}: nothing loads it by itself: {hint}")
+        return compared
+
+    def _load(self, snapshot: Snapshot, container: str) -> str:
+        from holdfast.engine.exec import ContainerRunner
+        from holdfast.postgres.load import bring_back, drop_aside
+        from holdfast.postgres.server import container_server
+        from holdfast.services.databases import facts_of, load_dump, prove_dump
+        from holdfast.services.sandboxes import wait_until_ready
+
+        with reading(self._repository):
+            data = open_snapshot(self._repository, snapshot)
+            if data.manifest is None:
+                raise CorruptObject("a dump's manifest cannot be read", which=snapshot.source, hint="holdfast verify")
+            facts = facts_of(data.manifest)
+            # Registered before the load: undoing that needs the server.
+            self._undo.callback(self._quietly, make.stop_container, container)
+            self._loaded.add(container)
+            make.start_container(self._engine, container)
+            runner = ContainerRunner(self._engine, container)
+            wait_until_ready(runner, facts.user)
+            server = container_server(runner, user=facts.user, password=None, image=None)
+            kept: list[tuple[str, str | None]] = []
+            try:
+                # A server that was just made has the databases of its first start: they are as good as empty.
+                fresh = f"container {container}" in self._made
+                notes = load_dump(self._repository, data, server, replace=self._replace or fresh, kept=kept)
+            finally:
+                for name, aside in kept:
+                    self._undo.callback(self._quietly_call, bring_back, server, name, aside)
+                    if aside is not None:
+                        self._commit.append(lambda aside=aside: drop_aside(server, aside))  # type: ignore[misc]
+            words, problems = prove_dump(facts, server)
+        if problems:
+            raise RestoreError(
+                "the loaded database is not what was backed up", which=snapshot.source, found="; ".join(problems[:5])
+            )
+        self._notes.extend(f"{snapshot.source}: {note}" for note in notes)
+        return f"{snapshot.source}: {words}"
+
+    def _start(self, tell: OnStep, running: list[str]) -> dict[str, str]:
+        """Start what ran at the time of the backup, or now, each after what it depends on is healthy."""
+        health = {}
+        for container in self._in_order():
+            if container.running or container.name in running:
+                tell(f"start {container.name}")
+                if container.name not in self._loaded:
+                    self._undo.callback(self._quietly, make.stop_container, container.name)
+                make.start_container(self._engine, container.name)
+                health[container.name] = make.await_health(self._engine, container.name, _HEALTH_SECONDS)
+        return health
+
+    def _in_order(self) -> list[ContainerDefinition]:
+        from holdfast.model.inventory import DEPENDS_ON, SERVICE, FoundContainer
+        from holdfast.policy.ordering import start_order
+
+        by_name = {container.name: container for container in self.definition.containers}
+        found = [
+            FoundContainer(c.id, c.name, c.image, "", {SERVICE: c.service, DEPENDS_ON: ",".join(c.depends_on)})
+            for c in by_name.values()
+        ]
+        return [by_name[container.name] for container in start_order(found)]
+
+    def _quietly(self, action: Callable[[Engine, str], object], name: str) -> None:
+        self._quietly_call(action, self._engine, name)
+
+    def _quietly_call(self, action: Callable[..., object], *arguments: object) -> None:
+        """Undo one thing; a failure is told, and must not keep the others from being undone."""
+        try:
+            action(*arguments)
+        except (HoldfastError, OSError) as error:
+            log.warning("a step of the restore left something behind: %s", error)
+
+
+def refuse(plan: RebuildPlan) -> None:
+    """Raise when something forbids it. Raises: TargetFull, TargetNotEmpty."""
+    if not plan.problems:
+        return
+    kind = TargetFull if all("not enough room" in problem for problem in plan.problems) else TargetNotEmpty
+    raise kind(
+        "the stack cannot be restored here, nothing was touched",
+        which=plan.stack,
+        found="; ".join(plan.problems),
+        hint="holdfast restore STACK --dry-run shows everything; --replace replaces what holds data",
+    )
+
+
+def _definition(repository: Repository, data: SnapshotData) -> StackDefinition:
+    node = find_node(repository.reader, data.tree, DEFINITION)
+    try:
+        return msgspec.json.decode(b"".join(stream_content(repository.reader, node)), type=StackDefinition)
+    except msgspec.DecodeError as error:
+        raise CorruptObject("a stack's description cannot be read", which="definition.json", found=str(error)) from None
+
+
+def _size(repository: Repository, snapshot: Snapshot) -> int:
+    return sum(node.size for _, node in walk(repository.reader, snapshot.tree) if node.type == "file")
+
+
+def _state(path: str) -> State:
+    if not os.path.isdir(path):
+        return "missing"
+    return "holds data" if any(name != "lost+found" for name in os.listdir(path)) else "empty"
+
+
+def _existing(path: str) -> str:
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def _remove_if_empty(path: str) -> None:
+    if not os.listdir(path):
+        os.rmdir(path)
