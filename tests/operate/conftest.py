@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +60,11 @@ class Site:
             f"engine: {{url: unix:///nowhere.sock}}\n"
             f"stacks:\n  docs: {{paths: [{self.folder}/source], schedule: {NEVER}, drill: {NEVER}}}\n{stacks}{more}"
         )
+
+    def get(self, address: str) -> str:
+        """What a URL of this machine answers."""
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310
+            return str(answer.read().decode())
 
     def run(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from deployments.demo.ports import free_port
 from tests.operate.conftest import NEVER, Site, until
 
 
@@ -58,15 +60,26 @@ def release(site: Site) -> None:
 
 
 def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
+    # The browser asks the API where this says.
+    assert json.loads(site.get(f"{site.url}/ui-settings"))["api_url"] == f"{site.url}/api"
     found = deployments(site)
     assert set(found) == {
         "verify/repository@host-a",
         "monitor/monitor@host-a",
+        "canary/canary@host-a",
         *(f"{flow}/docs@host-a" for flow in ("backup", "drill", "restore")),
     }
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
     assert ended(site, start(site, "drill/docs@host-a")) == "Completed"
     assert "proven" in site.run("proofs")
+    # The monitor says the truth, in the terminal, as metrics and as a page.
+    address = f"127.0.0.1:{free_port()}"
+    site.configure(more=f"monitor: {{listen: '{address}', space_warning: 100%, space_critical: 100%}}\n")
+    assert address in site.up()
+    assert ended(site, start(site, "monitor/monitor@host-a")) == "Completed"
+    assert "holdfast_findings 0.0" in site.get(f"http://{address}/metrics")
+    assert "FINE" in site.get(f"http://{address}/")
+    assert "no findings" in site.run("monitor")
     # A new stack appears with its schedule; the scheduler makes runs of it within a minute.
     site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/7 * * * *'}}\n")
     said = site.up()
@@ -86,7 +99,7 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
         client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
         client.pause_deployment(before["verify/repository@host-a"].id)
     said = site.up()
-    assert "as they should be: 8 deployments" in said
+    assert "as they should be: 9 deployments" in said
     assert "made" not in said
     # A changed cron expression is taken over, and the pause stays.
     site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/9 * * * *'}}\n")

@@ -177,8 +177,8 @@ class _Look:
 
 
 def _view(config: Config, seen: Seen, now: datetime) -> StackView:
-    stack = config.stacks[seen.stack]
-    backup, drill = stack.schedule, stack.drill
+    stack = config.stacks.get(seen.stack)
+    backup, drill = (stack.schedule, stack.drill) if stack else (config.canary, config.canary)
     return StackView(
         seen=seen,
         next_backup=next_moment(backup.cron, backup.timezone, now) if backup else None,
