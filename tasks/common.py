@@ -104,8 +104,10 @@ def explained() -> Iterator[None]:
 
 def tag_run(*words: str) -> None:
     """Tag the present flow run, so that the UI finds it by them, however it was started."""
+    from tasks.artifacts import shown_if_possible
+
     present = flow_run.get_id()
-    with get_client(sync_client=True) as client:
+    with shown_if_possible(), get_client(sync_client=True) as client:
         client.update_flow_run(UUID(str(present)), tags=sorted({"holdfast", *words, *flow_run.get_tags()}))
 
 

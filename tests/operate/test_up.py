@@ -146,6 +146,28 @@ def test_a_killed_run_does_not_stay_running(site: Site) -> None:
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
 
 
+def test_a_server_that_goes_down_during_a_backup_learns_of_it_later(site: Site) -> None:
+    run = start(site, "backup/docs@host-a", config=slow(site, 60))
+    until(lambda: state(site, run) == "Running")
+    server = site.state.daemon("server")
+    assert server is not None
+    before = len(list((site.repository / "snapshots").iterdir()))
+    site.state.stop(server)
+    release(site)
+    until(lambda: len(list((site.repository / "snapshots").iterdir())) > before)  # the backup is made all the same
+    site.up()
+    assert ended(site, run) == "Completed"
+
+
+def test_prefects_database_may_be_lost(site: Site) -> None:
+    proven = site.run("proofs")
+    site.run("down")
+    (site.folder / "state" / "prefect" / "prefect.db").unlink()
+    assert "backup/docs@host-a" in site.up()
+    assert site.run("proofs") == proven
+    assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
+
+
 def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
     site.run("drain")
     late = []
