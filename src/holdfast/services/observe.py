@@ -22,6 +22,7 @@ from holdfast.policy.freshness import Seen, Wanted, judge_stack, judge_verificat
 from holdfast.repository.repository import Repository
 from holdfast.services.history import witnesses
 from holdfast.services.proofs import ProofRecord, proofs, verifications
+from holdfast.services.security import examine_containers
 from holdfast.store.url import LocalUrl, parse_url
 
 if TYPE_CHECKING:
@@ -161,7 +162,8 @@ def observe_engine(config: Config) -> tuple[list[Finding], dict[str, float], str
     needed = any(stack.volumes or any(s.container for s in stack.postgres) for stack in config.stacks.values())
     try:
         with connect(config.engine.url) as engine:
-            return list(_unprotected(config, engine)), _volume_sizes(engine), _root_of(engine)
+            findings = [*_unprotected(config, engine), *examine_containers(engine)]
+            return findings, _volume_sizes(engine), _root_of(engine)
     except EngineUnavailable as error:
         return ([unreachable("engine-unreachable", "engine", error)] if needed else []), {}, None
 
