@@ -20,7 +20,7 @@ def container(user: str = "app", privileged: bool = False, **mount: Any) -> dict
     }
 
 
-BIND = {"Type": "bind", "Source": "/srv/www", "RW": True}
+BIND: dict[str, Any] = {"Type": "bind", "Source": "/srv/www", "RW": True}
 
 
 @pytest.mark.parametrize(
