@@ -137,7 +137,11 @@ def _drain(folder: Folder, seconds: float) -> None:
         _say("no worker runs here")
         return
     env = client_environment(folder, worker.url)
-    wait_for_server(folder, worker.url.removesuffix("/api"), seconds=30)
+    try:
+        wait_for_server(folder, worker.url.removesuffix("/api"), seconds=30)
+    except OperateError as error:
+        hint = "holdfast up starts an own server again; holdfast down --now does not ask what is going"
+        raise OperateError("cannot ask what is going", which=error.which, found=error.found, hint=hint) from error
     _adopt(env)
     from prefect.client.orchestration import get_client
 

@@ -54,6 +54,8 @@ class Site:
 
     def configure(self, stacks: str = "", more: str = "") -> None:
         """Write a configuration with the stack `docs` and what is given."""
+        if "monitor:" not in more:
+            more += f"monitor: {NEVER}\n"  # it would come in between, and cancel a run that a test starts
         self.config.write_text(
             f"version: 1\nhostname: {self.host}\n"
             f"repository: {{url: {self.repository}, password_file: {self.folder}/password}}\n"

@@ -37,6 +37,14 @@ def ended(site: Site, run: UUID, seconds: float = 90) -> str:
     return str(until(lambda: (s := state(site, run)) in finished and s, seconds))
 
 
+def running_tasks(site: Site, run: UUID) -> set[str]:
+    with site.client() as client:
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+        return {task.name for task in found if task.state_name == "Running"}
+
+
 def slow(site: Site, seconds: float) -> str:
     """A parameter-like way to have a run that lasts: the password is read from a pipe that gives it late."""
     pipe = site.folder / "slow password"
@@ -74,7 +82,7 @@ def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
     assert "proven" in site.run("proofs")
     # The monitor says the truth, in the terminal, as metrics and as a page.
     address = f"127.0.0.1:{free_port()}"
-    site.configure(more=f"monitor: {{listen: '{address}', space_warning: 100%, space_critical: 100%}}\n")
+    site.configure(more=f"monitor: {{cron: {NEVER}, listen: '{address}', space_warning: 100%, space_critical: 100%}}\n")
     assert address in site.up()
     assert ended(site, start(site, "monitor/monitor@host-a")) == "Completed"
     assert "holdfast_findings 0.0" in site.get(f"http://{address}/metrics")
@@ -148,7 +156,7 @@ def test_a_killed_run_does_not_stay_running(site: Site) -> None:
 
 def test_a_server_that_goes_down_during_a_backup_learns_of_it_later(site: Site) -> None:
     run = start(site, "backup/docs@host-a", config=slow(site, 60))
-    until(lambda: state(site, run) == "Running")
+    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, run))
     server = site.state.daemon("server")
     assert server is not None
     before = len(list((site.repository / "snapshots").iterdir()))

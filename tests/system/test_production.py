@@ -50,14 +50,18 @@ def test_the_worker_image_is_built_and_holds_what_a_worker_needs(
     download = ["download", "-q", "--require-hashes", "--no-deps", "-r", lock, "-d", str(context / "wheels")]
     subprocess.run([sys.executable, "-m", "pip", *download], check=True)
     arguments = {"BASE": base, "PACKAGES": "", "PIP_ARGUMENTS": "--no-index --find-links ."}
-    engine_client.images.build(
-        path=str(context),
-        dockerfile="deployments/production/Dockerfile",
-        buildargs=arguments,
-        tag="holdfast-worker:test",
-        network_mode="none",
-        rm=True,
-    )
+    try:
+        engine_client.images.build(
+            path=str(context),
+            dockerfile="deployments/production/Dockerfile",
+            buildargs=arguments,
+            tag="holdfast-worker:test",
+            network_mode="none",
+            rm=True,
+        )
+    except docker.errors.BuildError as error:
+        lines = [str(line.get("stream", line)).rstrip() for line in error.build_log]
+        pytest.fail("\n".join([str(error), *lines[-30:]]), pytrace=False)
     try:
 
         def run(*command: str, **more: Any) -> str:
