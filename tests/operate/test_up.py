@@ -122,6 +122,7 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
     assert "backup/more@host-a" not in deployments(site)
 
 
+@pytest.mark.soak
 def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
     run = start(site, "backup/docs@host-a", config=slow(site, 5))
     until(lambda: state(site, run) == "Running")
@@ -167,6 +168,7 @@ def test_a_server_that_goes_down_during_a_backup_learns_of_it_later(site: Site) 
     assert ended(site, run) == "Completed"
 
 
+@pytest.mark.soak
 def test_prefects_database_may_be_lost(site: Site) -> None:
     proven = site.run("proofs")
     site.run("down")
@@ -176,6 +178,7 @@ def test_prefects_database_may_be_lost(site: Site) -> None:
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
 
 
+@pytest.mark.soak
 def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
     site.run("drain")
     late = []
