@@ -6,13 +6,19 @@ ARGS ?=
 VENV := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench lock venv clean
+.PHONY: help demo up down test check bench lock venv clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: venv  ## run the main job and show it: back up, verify, destroy, restore, prove
 	@$(VENV)/holdfast demo $(ARGS)
+
+up: venv  ## run it all: Prefect server, schedules, worker (CONFIG=holdfast.yaml); make down stops it
+	@$(VENV)/holdfast up --config $(or $(CONFIG),holdfast.yaml) $(ARGS)
+
+down: venv  ## let runs end, then stop what make up started
+	@$(VENV)/holdfast down $(ARGS)
 
 test: venv  ## prepare what the tests need, then run all checks and all tests
 	@$(VENV)/python -m deployments.local

@@ -30,6 +30,7 @@ from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
 from holdfast.services.discovery import with_found_stacks
 from holdfast.services.stacks import access_of
+from tasks.artifacts import shown_if_possible
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -106,7 +107,7 @@ def explained() -> Iterator[None]:
 def tag_run(*words: str) -> None:
     """Tag the present flow run, so that the UI finds it by them, however it was started."""
     present = flow_run.get_id()
-    with get_client(sync_client=True) as client:
+    with shown_if_possible(), get_client(sync_client=True) as client:
         client.update_flow_run(UUID(str(present)), tags=sorted({"holdfast", *words, *flow_run.get_tags()}))
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from prefect import get_run_logger
 
 from holdfast.model.monitor import Finding
+from holdfast.reports.status import publish
 from holdfast.services.monitor import MonitorReport, StackView, watch
 from tasks.artifacts import moment, seconds, show_table, size
 from tasks.common import configuration, explained, step
@@ -20,6 +21,7 @@ def look(config: str) -> MonitorReport:
     with explained():
         loaded = configuration(config)
         report = watch(loaded, loaded.hostname or socket.gethostname(), now=lambda: datetime.now(UTC))
+    publish(loaded, report)
     for finding in report.findings:
         log.warning("%s", finding)
     for finding in report.ended:

@@ -11,6 +11,8 @@ import time
 
 import click
 
+from deployments.operate.endpoint import NAME as ENDPOINT
+from deployments.operate.endpoint import ensure_endpoint
 from deployments.operate.folder import Folder, OperateError
 from deployments.operate.server import NAME as SERVER
 from deployments.operate.server import PORT, client_environment, ensure_server, wait_for_server
@@ -54,8 +56,11 @@ def up(config: str, state: str | None, server: str | None, host: str, port: int,
         from deployments.operate.start import start  # Prefect: it reads the environment when it is imported
 
         wait = lambda: wait_for_server(folder, url)  # noqa: E731  handed over: imports go on while the server starts
+        ensure_endpoint(folder, loaded.monitor.listen)
         upcoming = start(folder, loaded, host_of(loaded), env, wait, at_once, _say)
     _say(f"UI:      {url}")
+    if loaded.monitor.listen:
+        _say(f"status:  http://{loaded.monitor.listen} (and /metrics)")
     _say(f"logs:    {folder.path}")
     for line in upcoming:
         _say(line)
@@ -116,6 +121,9 @@ def down(state: str | None, timeout: int, now: bool) -> None:
             folder.stop(worker)
         elif not now:
             _drain(folder, timeout)
+        endpoint = folder.daemon(ENDPOINT)
+        if endpoint is not None:
+            folder.stop(endpoint)
         server = folder.daemon(SERVER)
         if server is not None:
             folder.stop(server)
@@ -129,7 +137,11 @@ def _drain(folder: Folder, seconds: float) -> None:
         _say("no worker runs here")
         return
     env = client_environment(folder, worker.url)
-    wait_for_server(folder, worker.url.removesuffix("/api"), seconds=30)
+    try:
+        wait_for_server(folder, worker.url.removesuffix("/api"), seconds=30)
+    except OperateError as error:
+        hint = "holdfast up starts an own server again; holdfast down --now does not ask what is going"
+        raise OperateError("cannot ask what is going", which=error.which, found=error.found, hint=hint) from error
     _adopt(env)
     from prefect.client.orchestration import get_client
 

@@ -19,6 +19,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from deployments.operate.automations import watched
 from flows.backup import backup
+from flows.canary import canary
 from flows.drill import drill
 from flows.monitor import monitor
 from flows.restore import restore
@@ -43,6 +44,7 @@ def deployments(config: Config, path: str, host: str | None = None) -> list[Runn
     share = {"read_data_percent": 100 * config.verify.share} if config.verify else {}
     found = [_deployment(verify, "repository", {"config": path, **share}, config.verify, host)]
     found.append(_deployment(monitor, "monitor", {"config": path}, config.monitor, host))
+    found.append(_deployment(canary, "canary", {"config": path}, config.canary, host))
     for name, stack in config.stacks.items():
         parameters = {"stack": name, "config": path}
         found.append(_deployment(backup, name, parameters, stack.schedule, host))

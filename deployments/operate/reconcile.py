@@ -58,7 +58,11 @@ def ensure_pool(client: SyncPrefectClient, host: str, *, runs_at_once: int) -> W
 
 def ensure_deployments(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeployment]) -> Changes:
     """Make, change and remove this host's deployments."""
-    present = {f"{_flow_name(client, d)}/{d.name}": d for d in _of_host(client, host)}
+    names: dict[object, str] = {}
+    present: dict[str, DeploymentResponse] = {}
+    for found in _of_host(client, host):
+        name = names.get(found.flow_id) or names.setdefault(found.flow_id, _flow_name(client, found))
+        present[f"{name}/{found.name}"] = found
     made: list[str] = []
     changed: list[str] = []
     for deployment in wanted:

@@ -9,6 +9,7 @@ Rules upheld here:
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -34,6 +35,12 @@ LATE = timedelta(seconds=30)
 def runs_of(client: SyncPrefectClient, host: str, states: tuple[StateType, ...]) -> list[FlowRun]:
     """The runs of a host's queue in these states."""
     return list(_pages(client, host, FlowRunFilter(state=_in(states))))
+
+
+def next_runs(client: SyncPrefectClient, host: str) -> list[FlowRun]:
+    """The scheduled runs that come first, one page of them: with many stacks there are thousands."""
+    chosen = FlowRunFilter(state=_in((StateType.SCHEDULED,)))
+    return list(itertools.islice(_pages(client, host, chosen), _PAGE))
 
 
 def crash_orphans(client: SyncPrefectClient, host: str) -> list[FlowRun]:

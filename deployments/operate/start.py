@@ -8,7 +8,6 @@ from datetime import datetime
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.objects import StateType
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.automations import AutomationCore
 
@@ -16,7 +15,7 @@ from deployments.operate.automations import look_at_failures, zombies
 from deployments.operate.catalog import deployments
 from deployments.operate.folder import Folder
 from deployments.operate.reconcile import ensure_automations, ensure_deployments, ensure_pool, told
-from deployments.operate.runs import runs_of
+from deployments.operate.runs import next_runs
 from deployments.operate.worker import ensure_worker, resume, wait_until_online
 from holdfast.config.models import Config
 
@@ -58,7 +57,7 @@ def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeplo
         return ["no schedule is configured: runs are started by hand only"]
     deadline = time.monotonic() + SCHEDULED_SECONDS
     while True:
-        runs = [run for run in runs_of(client, host, (StateType.SCHEDULED,)) if run.expected_start_time]
+        runs = [run for run in next_runs(client, host) if run.expected_start_time]
         if runs or time.monotonic() > deadline:
             break
         time.sleep(0.5)
@@ -70,7 +69,7 @@ def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeplo
             first.setdefault(run.deployment_id, run.expected_start_time)
     nearest = sorted(first.items(), key=lambda item: item[1])[:_SHOWN]
     lines = [f"next:    {when.astimezone():%Y-%m-%d %H:%M}  {_full_name(client, key)}" for key, when in nearest]
-    return [*lines, f"{len(runs)} runs are scheduled"]
+    return [*lines, f"{len(runs)} runs are scheduled" if len(runs) < 200 else "200 runs and more are scheduled"]
 
 
 def _full_name(client: SyncPrefectClient, deployment: UUID) -> str:

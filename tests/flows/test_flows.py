@@ -13,12 +13,19 @@ from prefect.client.schemas.schedules import CronSchedule
 
 from deployments.operate.catalog import deployments
 from flows.backup import backup
+from flows.canary import canary
 from flows.drill import drill
+from flows.monitor import monitor
 from flows.restore import restore
 from flows.retention import retention
 from flows.verify import verify
 from holdfast.config.loading import load
 from holdfast.errors import ConfigError, DrillFailed, StoreUnavailable, VerificationFailed, WrongPassword
+from holdfast.model.snapshot import restore_points
+from holdfast.services.access import open_repository_at
+from holdfast.services.canary import STACK
+from holdfast.services.proofs import proofs
+from holdfast.services.stacks import access_of
 from tasks.common import step
 from tests.flows.conftest import Site
 
@@ -103,7 +110,25 @@ def test_only_what_is_transient_is_tried_again(error: Exception, calls: int) -> 
     assert len(seen) == calls
 
 
-@pytest.mark.parametrize("made", [backup, verify, retention, restore, drill], ids=lambda made: made.name)
+def test_the_canary_goes_the_whole_way_and_leaves_a_proof(site: Site) -> None:
+    for _ in range(5):
+        assert canary(config=site.config).proven
+    with open_repository_at(access_of(load(site.config))) as repository:
+        assert len([p for p in restore_points(repository.snapshots().snapshots) if p.stack == STACK]) == 3
+        assert len(proofs(repository).proofs) == 5
+
+
+def test_the_monitor_shows_what_it_found_and_does_not_fail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOLDFAST_STATE", str(site.repository.parent / "state"))
+    report = monitor(config=site.config)
+    assert {finding.kind for finding in report.findings} >= {"backup-missing"}
+    assert "holdfast backup --stack docs" in artifact(f"findings-{report.host}").data
+    assert '"last proof": "never"' in artifact(f"stacks-{report.host}").data
+
+
+@pytest.mark.parametrize(
+    "made", [backup, verify, retention, restore, drill, monitor, canary], ids=lambda made: made.name
+)
 def test_the_form_explains_every_parameter(made: Any) -> None:
     properties = made.parameters.properties
     assert properties
@@ -115,6 +140,7 @@ def test_deployments_follow_the_configuration(site: Site) -> None:
     assert set(made) == {
         ("verify", "repository"),
         ("monitor", "monitor"),
+        ("canary", "canary"),
         *((flow, "docs") for flow in ("backup", "drill", "restore", "retention")),
     }
     schedules = made["retention", "docs"].schedules

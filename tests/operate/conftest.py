@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,12 +54,19 @@ class Site:
 
     def configure(self, stacks: str = "", more: str = "") -> None:
         """Write a configuration with the stack `docs` and what is given."""
+        if "monitor:" not in more:
+            more += f"monitor: {NEVER}\n"  # it would come in between, and cancel a run that a test starts
         self.config.write_text(
             f"version: 1\nhostname: {self.host}\n"
             f"repository: {{url: {self.repository}, password_file: {self.folder}/password}}\n"
             f"engine: {{url: unix:///nowhere.sock}}\n"
             f"stacks:\n  docs: {{paths: [{self.folder}/source], schedule: {NEVER}, drill: {NEVER}}}\n{stacks}{more}"
         )
+
+    def get(self, address: str) -> str:
+        """What a URL of this machine answers."""
+        with urllib.request.urlopen(address, timeout=10) as answer:  # noqa: S310
+            return str(answer.read().decode())
 
     def run(self, *arguments: str, code: int = 0) -> str:
         done = subprocess.run(

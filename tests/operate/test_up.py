@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -11,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from deployments.demo.ports import free_port
 from tests.operate.conftest import NEVER, Site, until
 
 
@@ -33,6 +35,14 @@ def state(site: Site, run: UUID) -> str:
 def ended(site: Site, run: UUID, seconds: float = 90) -> str:
     finished = ("Completed", "Failed", "Crashed", "Cancelled")
     return str(until(lambda: (s := state(site, run)) in finished and s, seconds))
+
+
+def running_tasks(site: Site, run: UUID) -> set[str]:
+    with site.client() as client:
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
+        return {task.name for task in found if task.state_name == "Running"}
 
 
 def slow(site: Site, seconds: float) -> str:
@@ -58,15 +68,26 @@ def release(site: Site) -> None:
 
 
 def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
+    # The browser asks the API where this says.
+    assert json.loads(site.get(f"{site.url}/ui-settings"))["api_url"] == f"{site.url}/api"
     found = deployments(site)
     assert set(found) == {
         "verify/repository@host-a",
         "monitor/monitor@host-a",
+        "canary/canary@host-a",
         *(f"{flow}/docs@host-a" for flow in ("backup", "drill", "restore")),
     }
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
     assert ended(site, start(site, "drill/docs@host-a")) == "Completed"
     assert "proven" in site.run("proofs")
+    # The monitor says the truth, in the terminal, as metrics and as a page.
+    address = f"127.0.0.1:{free_port()}"
+    site.configure(more=f"monitor: {{cron: {NEVER}, listen: '{address}', space_warning: 100%, space_critical: 100%}}\n")
+    assert address in site.up()
+    assert ended(site, start(site, "monitor/monitor@host-a")) == "Completed"
+    assert "holdfast_findings 0.0" in site.get(f"http://{address}/metrics")
+    assert "FINE" in site.get(f"http://{address}/")
+    assert "no findings" in site.run("monitor")
     # A new stack appears with its schedule; the scheduler makes runs of it within a minute.
     site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/7 * * * *'}}\n")
     said = site.up()
@@ -86,7 +107,7 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
         client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
         client.pause_deployment(before["verify/repository@host-a"].id)
     said = site.up()
-    assert "as they should be: 8 deployments" in said
+    assert "as they should be: 9 deployments" in said
     assert "made" not in said
     # A changed cron expression is taken over, and the pause stays.
     site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/9 * * * *'}}\n")
@@ -101,6 +122,7 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
     assert "backup/more@host-a" not in deployments(site)
 
 
+@pytest.mark.soak
 def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
     run = start(site, "backup/docs@host-a", config=slow(site, 5))
     until(lambda: state(site, run) == "Running")
@@ -133,6 +155,30 @@ def test_a_killed_run_does_not_stay_running(site: Site) -> None:
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
 
 
+def test_a_server_that_goes_down_during_a_backup_learns_of_it_later(site: Site) -> None:
+    run = start(site, "backup/docs@host-a", config=slow(site, 60))
+    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, run))
+    server = site.state.daemon("server")
+    assert server is not None
+    before = len(list((site.repository / "snapshots").iterdir()))
+    site.state.stop(server)
+    release(site)
+    until(lambda: len(list((site.repository / "snapshots").iterdir())) > before)  # the backup is made all the same
+    site.up()
+    assert ended(site, run) == "Completed"
+
+
+@pytest.mark.soak
+def test_prefects_database_may_be_lost(site: Site) -> None:
+    proven = site.run("proofs")
+    site.run("down")
+    (site.folder / "state" / "prefect" / "prefect.db").unlink()
+    assert "backup/docs@host-a" in site.up()
+    assert site.run("proofs") == proven
+    assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
+
+
+@pytest.mark.soak
 def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
     site.run("drain")
     late = []

@@ -153,6 +153,7 @@ def test_a_destroy_refuses_everything_that_is_not_its_own_sandboxs(stack: Stack,
     assert reap(stack.engine, older_than=3600) == [f"old-{mark}"]
     with pytest.raises(HoldfastError):
         find_volume(stack.engine, old.name)
+    stack.client.volumes.get(names["another run"]).remove()
 
 
 def test_what_a_killed_drill_left_is_reaped(

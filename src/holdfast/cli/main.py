@@ -26,6 +26,7 @@ from holdfast.errors import HoldfastError, Interrupted
 
 COMMANDS = {
     "backup": "Back up a stack of the configuration, or plain directories.",
+    "canary": "Prove this installation: make data, back it up, destroy it, restore it.",
     "cat": "Write one file of a snapshot to standard output.",
     "demo": "Back up, destroy, restore and prove a sample stack, and show it.",
     "doctor": "Check what Holdfast needs: repository, store, engine, databases.",

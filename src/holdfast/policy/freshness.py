@@ -40,6 +40,8 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     size: int | None = None
     size_before: int | None = None
     incomplete_since: datetime | None = None
+    remedy: str = ""
+    """The command that brings both a backup and a proof; "" for those of a stack."""
 
 
 def judge_stack(wanted: Wanted, seen: Seen, now: datetime) -> Iterator[Finding]:
@@ -50,7 +52,7 @@ def judge_stack(wanted: Wanted, seen: Seen, now: datetime) -> Iterator[Finding]:
 
 
 def _backup(wanted: Wanted, seen: Seen, now: datetime) -> Iterator[Finding]:
-    hint = f"holdfast backup --stack {seen.stack}"
+    hint = seen.remedy or f"holdfast backup --stack {seen.stack}"
     if wanted.backup_within is not None:
         limit = f"one within {seconds(wanted.backup_within)}"
         if seen.newest is None:
@@ -65,7 +67,7 @@ def _backup(wanted: Wanted, seen: Seen, now: datetime) -> Iterator[Finding]:
 
 
 def _proof(wanted: Wanted, seen: Seen, now: datetime) -> Iterator[Finding]:
-    hint = f"holdfast drill --stack {seen.stack}"
+    hint = seen.remedy or f"holdfast drill --stack {seen.stack}"
     if seen.failed_drill is not None:
         yield _found("drill-failed", seen, Severity.CRITICAL, seen.failed_drill, "a drill that passes", hint)
     if wanted.proven_within is not None and seen.newest is not None:

@@ -12,6 +12,10 @@ from holdfast.errors import DrillFailed
 from holdfast.model.words import seconds as words
 
 
+class _OutOfTime(BaseException):
+    """Passes through everything that handles errors on the way: only the block itself may be ended by it."""
+
+
 @contextmanager
 def bounded(limit: float, what: str) -> Iterator[None]:
     """Raise DrillFailed inside the block after `limit` seconds, so that its own cleanup runs.
@@ -23,12 +27,14 @@ def bounded(limit: float, what: str) -> Iterator[None]:
         return
 
     def over(number: int, frame: FrameType | None) -> None:  # noqa: ARG001  signal's signature
-        raise DrillFailed("it took too long and was ended", which=what, wanted=f"at most {words(limit)}")
+        raise _OutOfTime
 
     before = signal.signal(signal.SIGALRM, over)
     signal.setitimer(signal.ITIMER_REAL, limit)
     try:
         yield
+    except _OutOfTime as error:
+        raise DrillFailed("it took too long and was ended", which=what, wanted=f"at most {words(limit)}") from error
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)

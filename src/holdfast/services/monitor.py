@@ -34,6 +34,7 @@ from holdfast.services.observe import (
     observe_repository,
     unreachable,
 )
+from holdfast.services.security import examine_secrets
 from holdfast.services.stacks import access_of
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ class _Look:
 
     def at_everything(self) -> None:
         findings, sizes, root = observe_engine(self._config)
-        self.findings += findings
+        self.findings += [*findings, *examine_secrets(self._config)]
         if any(finding.kind == "engine-unreachable" for finding in findings):
             self.unseen.add("engine")
         self.measures |= sizes
@@ -177,8 +178,8 @@ class _Look:
 
 
 def _view(config: Config, seen: Seen, now: datetime) -> StackView:
-    stack = config.stacks[seen.stack]
-    backup, drill = stack.schedule, stack.drill
+    stack = config.stacks.get(seen.stack)
+    backup, drill = (stack.schedule, stack.drill) if stack else (config.canary, config.canary)
     return StackView(
         seen=seen,
         next_backup=next_moment(backup.cron, backup.timezone, now) if backup else None,

@@ -22,12 +22,17 @@ from holdfast.policy.freshness import Seen, Wanted, judge_stack, judge_verificat
 from holdfast.repository.repository import Repository
 from holdfast.services.history import witnesses
 from holdfast.services.proofs import ProofRecord, proofs, verifications
+from holdfast.services.security import examine_containers
 from holdfast.store.url import LocalUrl, parse_url
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
     from holdfast.config.stack import Stack
     from holdfast.engine.client import Engine
+
+
+CANARY = "holdfast-canary"
+"""The stack of the canary (`services.canary`)."""
 
 
 class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +63,7 @@ def observe_repository(config: Config, repository: Repository, now: datetime) ->
             [point for point in points if point.stack == name],
             [record for record in found.records if record.proof.stack == name],
         )
-        for name in config.stacks
+        for name in (*config.stacks, *([CANARY] if config.canary else ()))
     )
     findings = [f for view in seen for f in judge_stack(wanted_of(config, view.stack, now), view, now)]
     findings += _verification(config, repository, now)
@@ -69,8 +74,11 @@ def observe_repository(config: Config, repository: Repository, now: datetime) ->
 
 def wanted_of(config: Config, name: str, now: datetime) -> Wanted:
     """What was promised of a stack: its own thresholds, else those that follow from its schedules."""
-    stack: Stack = config.stacks[name]
-    own = stack.monitor
+    stack: Stack | None = config.stacks.get(name)
+    own = stack.monitor if stack else None
+    if stack is None:  # the canary: one cycle is backup and drill
+        due = tolerated_age(config.canary.cron, config.canary.timezone, now) if config.canary else None
+        return Wanted(backup_within=due, proven_within=due, shrunk=1.0)
 
     def within(given: str | None, schedule: object) -> float | None:
         if given:
@@ -98,6 +106,7 @@ def _seen(name: str, points: Sequence[RestorePoint], drills: Sequence[ProofRecor
         rto=passed[-1].rto_seconds if passed else None,
         size=whole[-1].size if whole else None,
         size_before=whole[-2].size if len(whole) > 1 else None,
+        remedy="holdfast canary" if name == CANARY else "",
         incomplete_since=points[-1].time if points and not points[-1].complete else None,
     )
 
@@ -153,7 +162,8 @@ def observe_engine(config: Config) -> tuple[list[Finding], dict[str, float], str
     needed = any(stack.volumes or any(s.container for s in stack.postgres) for stack in config.stacks.values())
     try:
         with connect(config.engine.url) as engine:
-            return list(_unprotected(config, engine)), _volume_sizes(engine), _root_of(engine)
+            findings = [*_unprotected(config, engine), *examine_containers(engine)]
+            return findings, _volume_sizes(engine), _root_of(engine)
     except EngineUnavailable as error:
         return ([unreachable("engine-unreachable", "engine", error)] if needed else []), {}, None
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import FindingsOpen
-from holdfast.services.monitor import MonitorReport, watch
+
+if TYPE_CHECKING:
+    from holdfast.services.monitor import MonitorReport
 
 
 @click.command()
@@ -18,10 +21,15 @@ from holdfast.services.monitor import MonitorReport, watch
 def command(access: Access) -> int:
     """Check freshness, proofs, sizes and space; tell the channels of `notify`; write the metrics.
 
+    The same as a page for a browser is status.html in the state folder (HOLDFAST_STATE).
     Exits 0 when nothing is wrong, 3 with warnings, 53 when something is critical.
     """
+    from holdfast.reports.status import publish
+    from holdfast.services.monitor import watch
+
     config = access.config()
     report = watch(config, config.hostname or socket.gethostname(), now=lambda: datetime.now(UTC))
+    publish(config, report)
     if access.json:
         text.show_json(report)
     else:

@@ -1,0 +1,43 @@
+"""The status page: what the monitor saw last, for a phone as well as for a wall."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import TYPE_CHECKING
+
+from holdfast.config.place import state_folder
+from holdfast.reports.pages import page
+from holdfast.services.monitor import MonitorReport
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Config
+
+log = logging.getLogger(__name__)
+
+NAME = "status.html"
+
+
+def status_page(report: MonitorReport, *, price: float | None = None) -> str:
+    """The page; `price` is what the store asks for a GiB and month."""
+    stored = report.measures.get("store-bytes")
+    cost = None if price is None or stored is None else price * stored / (1 << 30)
+    return page("status.html.j2", report=report, cost=cost)
+
+
+def publish(config: Config, report: MonitorReport) -> None:
+    """Write the page where the host keeps what Holdfast remembers. That it cannot be written is told in the log."""
+    try:
+        write_status(report, state_folder(), price=float(config.monitor.price) if config.monitor.price else None)
+    except OSError as error:
+        log.warning("the status page was not written: %s", error.strerror)
+
+
+def write_status(report: MonitorReport, folder: str, *, price: float | None = None) -> str:
+    """Write the page, whole or not at all; its path. Raises: OSError."""
+    path = os.path.join(folder, NAME)
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{path}.part", "w", encoding="utf-8") as file:
+        file.write(status_page(report, price=price))
+    os.replace(f"{path}.part", path)
+    return path
