@@ -75,7 +75,16 @@ def days(names: Sequence[str]) -> list[int]:
 
 
 @pytest.fixture
-def repository() -> Repository:
+def repository(filled: Repository) -> Repository:
+    """A copy of the filled one."""
+    store = MemoryStore()
+    for info in filled.store.list(""):
+        store.put(info.key, filled.store.get(info.key))
+    return Repository(store, filled.key, filled.key_id, filled.id)
+
+
+@pytest.fixture(scope="module")
+def filled() -> Repository:
     """A base backup every third day, and a segment for each day, with a commit at noon."""
     repository = new_repository_on(MemoryStore())
     archive = WalArchive(repository.store, repository.key, SYSTEM)
