@@ -133,15 +133,17 @@ def _check_directories(specs: tuple[SourceSpec, ...]) -> None:
 
 
 def _check_engine(config: Config, specs: tuple[SourceSpec, ...]) -> None:
-    from holdfast.engine.discovery import find_running
-    from holdfast.engine.volumes import find_volume
+    volumes = [spec.name for spec in specs if isinstance(spec, Volume)]
+    containers = [spec.container for spec in specs if isinstance(spec, (Postgres, Command)) and spec.container]
+    if volumes or containers:
+        from holdfast.engine.discovery import find_running
+        from holdfast.engine.volumes import find_volume
 
-    with engine_of(config) as engine:
-        for spec in specs:
-            if isinstance(spec, Volume):
-                find_volume(engine, spec.name)
-            elif isinstance(spec, (Postgres, Command)) and spec.container:
-                find_running(engine, spec.container)
+        with engine_of(config) as engine:
+            for name in volumes:
+                find_volume(engine, name)
+            for name in containers:
+                find_running(engine, name)
 
 
 @contextmanager
