@@ -112,14 +112,22 @@ def contest() -> Iterator[Contest]:
         configure(made)
         made.pgbackrest("stanza-create")
         made.holdfast("init")
+        archive(cluster, "'/bin/true'")  # what fills the tables is nobody's WAL
         made.pgbench("-i", "-q", "-s", str(max(1, int(100 * SCALE))))
         cluster.sql("ALTER TABLE pgbench_accounts SET (fillfactor = 90)")
         cluster.sql("UPDATE pgbench_accounts SET filler = md5(random()::text) || md5(random()::text)")
         cluster.sql("VACUUM (FULL, FREEZE, ANALYZE) pgbench_accounts")
         cluster.sql("CHECKPOINT")
+        archive(cluster, "DEFAULT")
         yield made
         print("\n\n" + "\n".join([HEAD, *made.lines]))
         cluster.stop()
+
+
+def archive(cluster: Cluster, command: str) -> None:
+    """Set archive_command."""
+    cluster.sql(f"ALTER SYSTEM SET archive_command = {command}")
+    cluster.sql("SELECT pg_reload_conf()")
 
 
 def configure(contest: Contest) -> None:
@@ -208,8 +216,7 @@ def test_wal(contest: Contest) -> None:
     source = contest.folder / "segments"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir()
-    contest.cluster.sql("ALTER SYSTEM SET archive_command = '/bin/true'")
-    contest.cluster.sql("SELECT pg_reload_conf()")
+    archive(contest.cluster, "'/bin/true'")
     _make_segments(contest, source)
     names = sorted(path.name for path in source.iterdir())[:SEGMENTS]
     amount = sum((source / name).stat().st_size for name in names) / 1e6

@@ -189,6 +189,20 @@ def test_from_setup_to_recovery(place: Place) -> None:
     assert os.stat(mountpoint / "PG_VERSION").st_uid == os.stat(mountpoint / "base").st_uid != 0
 
 
+def test_a_stack_with_a_base_backup_is_restored_beside_itself(place: Place) -> None:
+    plan = place.holdfast("restore", "latest", "--stack", "shop", "--dry-run")
+    assert "recover the base backup into the new volume shop-db-restored-" in plan
+    said = place.holdfast("restore", "latest", "--stack", "shop")
+    volume = said.partition("to volume ")[2].partition(":")[0]
+    name = f"{place.container}-stack"
+    place.start(name, volume)
+    try:
+        assert place.psql("SELECT max(n) FROM t", name) == "5000"
+    finally:
+        place.client.containers.get(name).remove(force=True, v=True)
+        place.client.volumes.get(volume).remove(force=True)
+
+
 def test_a_volume_that_exists_is_never_written_into(place: Place) -> None:
     with pytest.raises(HoldfastError, match="there is a volume of this name already"):
         place.holdfast("restore", "shop", "--source", "db", "--latest", "--volume", place.volume)

@@ -25,6 +25,7 @@ from holdfast.errors import RestoreError, SourceNotFound
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import RestorePoint, Snapshot
 from holdfast.repository.repository import Repository
+from holdfast.services.base_recovery import RECOVER, is_base_snapshot, plan_base_volume, restore_base_volume
 from holdfast.services.drill import choose_point
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, reading, restore_directory
 from holdfast.services.stacks import engine_of, source_of, stack_of
@@ -75,7 +76,7 @@ def plan_restore(
         stack=stack,
         point=chosen.id,
         steps=tuple(
-            _step(config, source_of(declared, snapshot.source), chosen, snapshot, replace=replace)
+            _step(config, repository, source_of(declared, snapshot.source), chosen, snapshot, replace=replace)
             for snapshot in chosen.snapshots
             if snapshot.source.partition(":")[0] not in _NOT_PLACED
         ),
@@ -102,7 +103,10 @@ def restore_step(
             )
     if isinstance(spec, Directory):
         return restore_directory(repository, snapshot, step.place, replace=step.replace, on_progress=on_progress)
-    return _restore_database(config, repository, _placed(spec), snapshot, step)
+    server = _placed(spec)
+    if step.action == RECOVER:
+        return restore_base_volume(config, repository, snapshot, step.place, on_progress)
+    return _restore_database(config, repository, server, snapshot, step)
 
 
 def _placed(spec: SourceSpec) -> Postgres:
@@ -112,12 +116,22 @@ def _placed(spec: SourceSpec) -> Postgres:
     return spec
 
 
-def _step(config: Config, spec: SourceSpec, point: RestorePoint, snapshot: Snapshot, *, replace: bool) -> RestoreStep:
+def _step(
+    config: Config,
+    repository: Repository,
+    spec: SourceSpec,
+    point: RestorePoint,
+    snapshot: Snapshot,
+    *,
+    replace: bool,
+) -> RestoreStep:
     if isinstance(spec, Volume):
         with engine_of(config) as engine:
             place, action, replaced = _plan_volume(engine, spec.name, point, replace=replace)
     elif isinstance(spec, Directory):
         place, action, replaced = _plan_directory(spec.path, point, replace=replace)
+    elif is_base_snapshot(repository, snapshot):
+        place, action, replaced = plan_base_volume(_placed(spec), point), RECOVER, False
     else:
         place, action, replaced = _plan_database(config, _placed(spec), replace=replace)
     return RestoreStep(source=spec.label, snapshot=snapshot.id, place=place, action=action, replace=replaced)
