@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
+from cronsim import CronSim
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.automations import AutomationCore
 
@@ -21,6 +24,8 @@ from holdfast.config.models import Config
 
 SCHEDULED_SECONDS = 60.0
 _SHOWN = 5
+_SOON = timedelta(days=30)
+"""What the server's scheduler surely looks ahead (100 days, PREFECT_SERVER_SERVICES_SCHEDULER_MAX_SCHEDULED_TIME)."""
 
 
 def start(
@@ -55,6 +60,8 @@ def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeplo
     """The next runs. That the scheduler made some is the proof that it works: with a wrong library it makes none."""
     if not any(deployment.schedules for deployment in wanted):
         return ["no schedule is configured: runs are started by hand only"]
+    if not any(_is_active(client, deployment) for deployment in wanted if deployment.schedules):
+        return [f"no schedule comes in the next {_SOON.days} days, or all are paused"]
     deadline = time.monotonic() + SCHEDULED_SECONDS
     while True:
         runs = [run for run in next_runs(client, host) if run.expected_start_time]
@@ -70,6 +77,19 @@ def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeplo
     nearest = sorted(first.items(), key=lambda item: item[1])[:_SHOWN]
     lines = [f"next:    {when.astimezone():%Y-%m-%d %H:%M}  {_full_name(client, key)}" for key, when in nearest]
     return [*lines, f"{len(runs)} runs are scheduled" if len(runs) < 200 else "200 runs and more are scheduled"]
+
+
+def _is_active(client: SyncPrefectClient, deployment: RunnerDeployment) -> bool:
+    """Whether the scheduler will make a run of it now: it may be paused, and what comes once a year is made later."""
+    found = client.read_deployment_by_name(f"{deployment.flow_name}/{deployment.name}")
+    return not found.paused and any(schedule.active and _is_soon(schedule.schedule) for schedule in found.schedules)
+
+
+def _is_soon(schedule: object) -> bool:
+    if not isinstance(schedule, CronSchedule):
+        return True
+    now = datetime.now(ZoneInfo(schedule.timezone or "UTC"))
+    return next(CronSim(schedule.cron, now)) < now + _SOON
 
 
 def _full_name(client: SyncPrefectClient, deployment: UUID) -> str:

@@ -109,6 +109,7 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
     said = site.up()
     assert "as they should be: 9 deployments" in said
     assert "made" not in said
+    assert "no schedule comes" in said
     # A changed cron expression is taken over, and the pause stays.
     site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/9 * * * *'}}\n")
     assert "changed: backup/more@host-a" in site.up()
