@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from prefect import get_run_logger
+from prefect import get_run_logger, runtime
 
 from holdfast.repository.archive import TreeStats
 from holdfast.services.backup import BackupReport, SourceReport
@@ -20,7 +20,12 @@ def plan_sources(config: str, stack: str) -> BackupPlan:
         return plan_backup(configuration(config), stack, now=datetime.now(UTC))
 
 
-@step("capture a group of sources", "capture {group}")
+def _capture_name() -> str:
+    group: tuple[str, ...] = runtime.task_run.parameters["group"]
+    return f"capture {', '.join(group)}"
+
+
+@step("capture a group of sources", _capture_name)
 def capture(config: str, plan: BackupPlan, group: tuple[str, ...], allow_empty: bool) -> tuple[SourceReport, ...]:
     """Read, hold, upload and commit what is captured together: a single step, so that what it holds it also lets go."""
     ticker = Ticker(get_run_logger())
@@ -59,6 +64,7 @@ def _row(source: SourceReport) -> dict[str, str]:
         "new": size(source.bytes_added),
         "known": f"{max(share, 0.0):.1%}",
         "stored": size(source.bytes_stored),
+        "held": seconds(max(source.held.values())) if source.held else "nothing",
         "time": seconds(source.seconds),
         "snapshot": source.snapshot[:8],
     }

@@ -52,7 +52,7 @@ def is_transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:
     return False
 
 
-def step(name: str, run_name: str) -> Callable[[Callable[P, R]], Task[P, R]]:
+def step(name: str, run_name: str | Callable[[], str]) -> Callable[[Callable[P, R]], Task[P, R]]:
     """A task as all of them are: named for people, retried when that can help, nothing cached."""
 
     def make(function: Callable[P, R]) -> Task[P, R]:

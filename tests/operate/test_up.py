@@ -161,10 +161,10 @@ def test_a_server_that_goes_down_during_a_backup_learns_of_it_later(site: Site) 
     until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, run))
     server = site.state.daemon("server")
     assert server is not None
-    before = len(list((site.repository / "snapshots").iterdir()))
+    before = len(list(site.repository.glob("snapshots/*")))
     site.state.stop(server)
     release(site)
-    until(lambda: len(list((site.repository / "snapshots").iterdir())) > before)  # the backup is made all the same
+    until(lambda: len(list(site.repository.glob("snapshots/*"))) > before)  # the backup is made all the same
     site.up()
     assert ended(site, run) == "Completed"
 
