@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from holdfast.config.cron import check_cron
-from holdfast.config.fields import Exclusion
+from holdfast.config.fields import DatabaseName, Exclusion, FileName, RoleName, UserName
 from holdfast.config.stack import Retention, Schedule
 
 PREFIX = "holdfast."
@@ -158,6 +158,18 @@ def _text(text: str) -> str:
     return text.strip()
 
 
+def _spelled(wanted: Any) -> Callable[[str], str]:
+    """Reads a text as the configuration would."""
+
+    def read(text: str) -> str:
+        try:
+            return str(TypeAdapter(wanted).validate_python(text.strip()))
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from None
+
+    return read
+
+
 def _size(text: str) -> int:
     if not text.strip().isdecimal():
         raise ValueError("wanted a number of bytes")
@@ -166,7 +178,7 @@ def _size(text: str) -> int:
 
 def _databases(text: str) -> Any:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
-    return "all" if found == ("all",) else found
+    return "all" if found == ("all",) else tuple(_spelled(DatabaseName)(name) for name in found)
 
 
 _BOTH: tuple[On, ...] = ("volume", "container")
@@ -242,7 +254,12 @@ LABELS: tuple[Label, ...] = (
         _command,
     ),
     Label(
-        "holdfast.hook-user", ("container",), "a user of the container", "Who runs `pre` and `post`.", "redis", _text
+        "holdfast.hook-user",
+        ("container",),
+        "a user of the container",
+        "Who runs `pre` and `post`.",
+        "redis",
+        _spelled(UserName),
     ),
     Label(
         "holdfast.hook-timeout",
@@ -266,7 +283,7 @@ LABELS: tuple[Label, ...] = (
         "a role of the server",
         "The superuser that dumps it; else POSTGRES_USER of the container, else postgres.",
         "admin",
-        _text,
+        _spelled(RoleName),
     ),
     Label(
         "holdfast.postgres.databases",
@@ -285,9 +302,21 @@ LABELS: tuple[Label, ...] = (
         _command,
     ),
     Label(
-        "holdfast.command.file", ("container",), "a file's name", "What the command's file is called.", "all.sql", _text
+        "holdfast.command.file",
+        ("container",),
+        "a file's name",
+        "What the command's file is called.",
+        "all.sql",
+        _spelled(FileName),
     ),
-    Label("holdfast.command.user", ("container",), "a user of the container", "Who runs the command.", "mysql", _text),
+    Label(
+        "holdfast.command.user",
+        ("container",),
+        "a user of the container",
+        "Who runs the command.",
+        "mysql",
+        _spelled(UserName),
+    ),
     Label(
         "holdfast.command.min-size",
         ("container",),
