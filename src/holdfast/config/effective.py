@@ -344,8 +344,6 @@ def _account(draft: _Draft, settings: Mapping[str, Choice[Any]]) -> StackProtect
     items = [_told(draft, item, specs, settings, when) for item in draft.items]
     warnings = [line for said in draft.labels.values() for line in said.warnings]
     warnings.extend(_conflicts(draft))
-    if draft.enabled and schedule is None and draft.name:
-        warnings.append(f"stack {draft.name} has no schedule: it is backed up by hand only")
     warnings.extend(
         f"volume {volume} is written by {', '.join(users)}, of another stack"
         for volume, users in draft.found.shared.items()
