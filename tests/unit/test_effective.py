@@ -156,7 +156,7 @@ def test_a_stopped_server_is_captured_as_files_and_a_running_one_never() -> None
 @pytest.mark.parametrize(
     ("labels", "on", "warned"),
     [
-        ({"holdfast.scedule": "daily"}, "volume", "did you mean holdfast.schedule?"),
+        ({"holdfast.scedule": "daily"}, "volume", "(did you mean holdfast.schedule?)"),
         ({"holdfast.exclude": "*.tmp"}, "container", "belongs on a volume"),
         ({"holdfast.quiesce": "puase"}, "volume", "did you mean pause?"),
         ({"holdfast.schedule": "never ever"}, "volume", "is not a cron expression"),

@@ -93,7 +93,7 @@ def _unknown(key: str, on: On, name: str) -> str:
     if known is not None:
         return f"{on} {name}: label {key} belongs on a {' or '.join(known.on)}; it is ignored"
     near = difflib.get_close_matches(key, [label.name for label in LABELS if on in label.on], n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]}?" if near else ""
+    hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{on} {name}: there is no label {key}{hint}; it is ignored"
 
 
