@@ -34,10 +34,7 @@ def content(entry: Entry) -> bytes:
     assert entry.content is not None
     assert not isinstance(entry.content, LocalFile)
     stream = entry.content.open()
-    found = b""
-    while piece := stream.read(1 << 16):
-        found += piece
-    return found
+    return b"".join(iter(lambda: stream.read(1 << 16), b""))
 
 
 def test_only_what_changed_is_read_again(tmp_path: Path) -> None:
