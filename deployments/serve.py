@@ -29,6 +29,7 @@ from holdfast.config import stack as stacks
 from holdfast.config.loading import load
 from holdfast.config.models import Config
 from holdfast.errors import HoldfastError
+from holdfast.services.discovery import chosen_stacks
 
 
 def deployments(config: Config, path: str) -> list[RunnerDeployment]:
@@ -63,6 +64,12 @@ def _cron(schedule: stacks.Schedule) -> Schedule:
     return Cron(schedule.cron, timezone=schedule.timezone)
 
 
+def _with_labelled(config: Config) -> Config:
+    """The configuration with the stacks that labels enable, as they are now: serve again when labels change."""
+    found, enabled = chosen_stacks(config, ())
+    return found.model_copy(update={"stacks": {name: found.stacks[name] for name in enabled}})
+
+
 def _share(config: Config) -> dict[str, float]:
     return {"read_data_percent": 100 * config.verify.share} if config.verify else {}
 
@@ -73,7 +80,7 @@ def main(config: str) -> None:
     """Serve the flows of a configuration until stopped."""
     path = os.path.abspath(config)
     try:
-        made = deployments(load(path), path)
+        made = deployments(_with_labelled(load(path)), path)
     except HoldfastError as error:
         lines = [f"holdfast: error: {error}", *(f"  {line}" for line in getattr(error, "problems", ()))]
         sys.stderr.write("\n".join(lines) + "\n")

@@ -68,7 +68,10 @@ def examine(
     if resolved is not None:
         findings.extend(_at(resolved, now))
     if loaded is not None:
+        from holdfast.services.hostcheck import examine_host
+
         findings.extend(_sources(loaded))
+        findings.extend(examine_host(loaded))
     return findings
 
 

@@ -1,0 +1,109 @@
+"""What doctor looks at on a Docker host: what nobody protects, what a killed run left held, how fast its disk answers.
+
+Rules upheld here:
+- Only a configuration that has something in Docker is examined; an engine that does not answer was told already.
+- What is slow or unprotected is a warning: nothing is broken, and somebody should know.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from holdfast.errors import HoldfastError
+from holdfast.model.words import size
+from holdfast.services.discovery import discover
+from holdfast.services.stacks import in_docker
+
+if TYPE_CHECKING:
+    from holdfast.config.models import Config
+    from holdfast.services.doctor import Finding
+
+_SYNC_SECONDS = 0.5
+"""A journal line takes one fsync: slower than this, holding a container costs more than reading what changed."""
+
+_SPOOL_BYTES = 1 << 30
+_SHOWN = 5
+
+
+def examine_host(config: Config) -> Iterator[Finding]:
+    """The findings of this host."""
+    if not any(in_docker(stack) for stack in config.stacks.values()):
+        return
+    yield from _unprotected(config)
+    yield from _held()
+    yield _slow()
+    yield _spool()
+
+
+def _unprotected(config: Config) -> Iterator[Finding]:
+    from holdfast.services.doctor import Finding
+
+    try:
+        found = discover(config).protection
+    except HoldfastError:
+        return  # the engine's own finding says so
+    lost = [item.what for stack in found for item in stack.items if item.state == "unprotected"]
+    more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
+    yield Finding(
+        check="protection",
+        verdict="warn" if lost else "ok",
+        found=f"not protected: {', '.join(lost[:_SHOWN])}{more}" if lost else "everything that was found is protected",
+        hint="holdfast plan says why, and what to do" if lost else None,
+    )
+    for stack in found:
+        for line in stack.warnings:
+            yield Finding(check=f"labels of {stack.stack or 'no stack'}", verdict="warn", found=line)
+
+
+def _held() -> Iterator[Finding]:
+    from holdfast.engine.journal import journals, state_folder, taken_over
+    from holdfast.services.doctor import Finding
+
+    left: list[str] = []
+    for path in journals(state_folder()):
+        with taken_over(path) as record:
+            if record is not None:
+                left.extend(held.name for held in record.held)
+    yield Finding(
+        check="held",
+        verdict="fail" if left else "ok",
+        found=f"a killed run left held: {', '.join(left)}" if left else "no killed run left anything held",
+        hint="holdfast thaw" if left else None,
+    )
+
+
+def _slow() -> Finding:
+    from holdfast.engine.journal import state_folder
+    from holdfast.services.doctor import Finding
+
+    started = time.monotonic()
+    with tempfile.TemporaryFile(dir=state_folder()) as file:
+        file.write(b"x" * 4096)
+        os.fsync(file.fileno())
+    seconds = time.monotonic() - started
+    slow = seconds > _SYNC_SECONDS
+    return Finding(
+        check="disk",
+        verdict="warn" if slow else "ok",
+        found=f"a synced write to {state_folder()} takes {seconds * 1000:.0f} ms",
+        hint="containers are held at least that long: put HOLDFAST_STATE on a quicker disk" if slow else None,
+    )
+
+
+def _spool() -> Finding:
+    from holdfast.services.doctor import Finding
+
+    folder = tempfile.gettempdir()
+    status = os.statvfs(folder)
+    free = status.f_bavail * status.f_frsize
+    little = free < _SPOOL_BYTES
+    return Finding(
+        check="spool",
+        verdict="warn" if little else "ok",
+        found=f"{size(free)} free in {folder}, where what changes during a backup is copied to",
+        hint="set TMPDIR to a folder with more room" if little else None,
+    )
