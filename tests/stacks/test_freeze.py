@@ -93,10 +93,10 @@ def test_kill_9_while_held_and_the_watchdog_lets_go(project: Project, method: st
     volume = project.volume("data")
     project.writer("app", volume)
     project.writer("other", volume).pause()
-    # A post hook that waits keeps it held; the pre hook of the next container would fail without its shell.
     process = held_backup(project, volume, method)
     wait_for(lambda: project.status("app") in ("paused", "exited"), 30)
-    process.send_signal(signal.SIGTERM)  # must not matter to the watchdog
+    for child in children_of(process):
+        os.kill(child, signal.SIGTERM)  # must not matter to the watchdog
     process.kill()
     process.wait()
     assert wait_for(lambda: project.status("app") == "running", 10) < 3
@@ -105,8 +105,23 @@ def test_kill_9_while_held_and_the_watchdog_lets_go(project: Project, method: st
     assert project.run("thaw").strip() == "nothing is held"
 
 
+def children_of(process: subprocess.Popen[bytes]) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def test_asked_to_end_it_lets_go_first(project: Project) -> None:
+    volume = project.volume("data")
+    project.writer("app", volume)
+    process = held_backup(project, volume, "pause")
+    wait_for(lambda: project.status("app") == "paused", 30)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 130
+    assert project.status("app") == "running"
+    assert not list((project.folder / "state").glob("*.hold"))
+
+
 def held_backup(project: Project, volume: str, method: str, **env: str) -> subprocess.Popen[bytes]:
-    """A backup in a process of its own that stays in the middle of its hold: reading a FIFO's place takes for ever."""
+    """A backup in a process of its own that stays in the middle of its hold."""
     config = configured(project, volume, f"quiesce: {method}")
     script = (
         "import sys, time, holdfast.services.freeze as f\n"
@@ -123,9 +138,8 @@ def test_the_next_start_lets_go_what_the_watchdog_could_not(project: Project) ->
     project.writer("app", volume)
     process = held_backup(project, volume, "pause")
     wait_for(lambda: project.status("app") == "paused", 30)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for child in children:
-        os.kill(int(child), signal.SIGKILL)
+    for child in children_of(process):
+        os.kill(child, signal.SIGKILL)
     process.kill()
     process.wait()
     time.sleep(0.5)

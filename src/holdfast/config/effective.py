@@ -210,12 +210,9 @@ def _take_volume(draft: _Draft, volume: FoundVolume, covered: Mapping[str, str])
     elif not draft.adds:
         _undeclared(draft, what)
     elif not draft.name:
-        hint = (
-            f'label it: holdfast.enable="true", or name it in the configuration; used by {", ".join(users) or "none"}'
-        )
-        draft.items.append(
-            Item(what=what, state="unprotected", how="it belongs to no stack", rule="default", hint=hint)
-        )
+        hint = 'label it: holdfast.enable="true", or name it in the configuration'
+        how = f"it belongs to no stack; used by {', '.join(users) or 'no container'}"
+        draft.items.append(Item(what=what, state="unprotected", how=how, rule="default", hint=hint))
     else:
         rule = f"label holdfast.enable on volume {volume.name}" if wanted else "default: a volume of the project"
         spec = Volume(
@@ -347,8 +344,6 @@ def _account(draft: _Draft, settings: Mapping[str, Choice[Any]]) -> StackProtect
     items = [_told(draft, item, specs, settings, when) for item in draft.items]
     warnings = [line for said in draft.labels.values() for line in said.warnings]
     warnings.extend(_conflicts(draft))
-    if draft.enabled and schedule is None and draft.name:
-        warnings.append(f"stack {draft.name} has no schedule: it is backed up by hand only")
     warnings.extend(
         f"volume {volume} is written by {', '.join(users)}, of another stack"
         for volume, users in draft.found.shared.items()

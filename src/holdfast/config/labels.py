@@ -19,7 +19,7 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from holdfast.config.cron import check_cron
-from holdfast.config.fields import Exclusion
+from holdfast.config.fields import DatabaseName, Exclusion, FileName, RoleName, UserName
 from holdfast.config.stack import Retention, Schedule
 
 PREFIX = "holdfast."
@@ -93,7 +93,7 @@ def _unknown(key: str, on: On, name: str) -> str:
     if known is not None:
         return f"{on} {name}: label {key} belongs on a {' or '.join(known.on)}; it is ignored"
     near = difflib.get_close_matches(key, [label.name for label in LABELS if on in label.on], n=1, cutoff=0.5)
-    hint = f": did you mean {near[0]}?" if near else ""
+    hint = f" (did you mean {near[0]}?)" if near else ""
     return f"{on} {name}: there is no label {key}{hint}; it is ignored"
 
 
@@ -158,6 +158,18 @@ def _text(text: str) -> str:
     return text.strip()
 
 
+def _spelled(wanted: Any) -> Callable[[str], str]:
+    """Reads a text as the configuration would."""
+
+    def read(text: str) -> str:
+        try:
+            return str(TypeAdapter(wanted).validate_python(text.strip()))
+        except ValidationError as error:
+            raise ValueError(error.errors()[0]["msg"]) from None
+
+    return read
+
+
 def _size(text: str) -> int:
     if not text.strip().isdecimal():
         raise ValueError("wanted a number of bytes")
@@ -166,7 +178,7 @@ def _size(text: str) -> int:
 
 def _databases(text: str) -> Any:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
-    return "all" if found == ("all",) else found
+    return "all" if found == ("all",) else tuple(_spelled(DatabaseName)(name) for name in found)
 
 
 _BOTH: tuple[On, ...] = ("volume", "container")
@@ -242,7 +254,12 @@ LABELS: tuple[Label, ...] = (
         _command,
     ),
     Label(
-        "holdfast.hook-user", ("container",), "a user of the container", "Who runs `pre` and `post`.", "redis", _text
+        "holdfast.hook-user",
+        ("container",),
+        "a user of the container",
+        "Who runs `pre` and `post`.",
+        "redis",
+        _spelled(UserName),
     ),
     Label(
         "holdfast.hook-timeout",
@@ -266,7 +283,7 @@ LABELS: tuple[Label, ...] = (
         "a role of the server",
         "The superuser that dumps it; else POSTGRES_USER of the container, else postgres.",
         "admin",
-        _text,
+        _spelled(RoleName),
     ),
     Label(
         "holdfast.postgres.databases",
@@ -285,9 +302,21 @@ LABELS: tuple[Label, ...] = (
         _command,
     ),
     Label(
-        "holdfast.command.file", ("container",), "a file's name", "What the command's file is called.", "all.sql", _text
+        "holdfast.command.file",
+        ("container",),
+        "a file's name",
+        "What the command's file is called.",
+        "all.sql",
+        _spelled(FileName),
     ),
-    Label("holdfast.command.user", ("container",), "a user of the container", "Who runs the command.", "mysql", _text),
+    Label(
+        "holdfast.command.user",
+        ("container",),
+        "a user of the container",
+        "Who runs the command.",
+        "mysql",
+        _spelled(UserName),
+    ),
     Label(
         "holdfast.command.min-size",
         ("container",),

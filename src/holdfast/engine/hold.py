@@ -78,7 +78,7 @@ def take_hold(engine: Engine, journal: Journal, targets: Sequence[Target], hooks
             run_hook(engine, hook.container, hook.pre, hook.user, hook.timeout)
     wanted = []
     for target in targets:
-        status = _inspect(engine, target.container.id).status
+        status = _status(engine, target.container.id)
         if status == "running" and not is_own(target.container.id):
             wanted.append(target)
         else:
@@ -205,8 +205,11 @@ def _named(engine: Engine, name: str) -> Container:
     return find_running(engine, name)
 
 
-def _inspect(engine: Engine, container: str) -> Container:
-    return parse_container(_raw(engine, container))
+def _status(engine: Engine, container: str) -> str:
+    try:
+        return parse_container(_raw(engine, container)).status
+    except SourceNotFound:
+        return "gone"  # what is not there any more writes nothing
 
 
 def _raw(engine: Engine, container: str) -> dict[str, Any]:

@@ -56,9 +56,15 @@ def capture_frozen_sources(
             TreeSpec(_root(engine, spec), spec.label, tuple(spec.exclude), run.allow_empty or spec.allow_empty)
             for spec in specs
         ]
-        plan = plan_freeze(engine, run.stack, stack, specs)
         with _positions(config, stack) as positions:
-            return capture_frozen(repository, engine, run, trees, plan, at_freeze=positions)
+            return capture_frozen(
+                repository,
+                engine,
+                run,
+                trees,
+                lambda: plan_freeze(engine, run.stack, stack, specs),
+                at_freeze=positions,
+            )
 
 
 def _root(engine: Any, spec: Volume | Directory) -> str:

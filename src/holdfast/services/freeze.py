@@ -97,12 +97,13 @@ def capture_frozen(
     engine: Engine,
     run: Run,
     specs: Sequence[TreeSpec],
-    plan: FreezePlan,
+    planned: Callable[[], FreezePlan],
     *,
     at_freeze: Callable[[], Mapping[str, object]] = dict,
 ) -> list[SourceReport]:
     """Capture directories into a snapshot each, with their writers held once for all of them.
 
+    `planned` tells whom to hold; it is asked again just before that, for who came and went during the first pass.
     `at_freeze` is called while everything is held; what it gives (positions of databases) is stored with each snapshot.
     Raises: SourceError and its kind, CommandFailed (a hook), EngineRefused, EngineUnavailable, the store's errors. Then
     everything was let go, and no snapshot was made.
@@ -111,12 +112,12 @@ def capture_frozen(
         lock = stack.enter_context(repository.lock())
         repository.refresh()
         spool = stack.enter_context(Spool())
-        hold = stack.enter_context(_prepared(engine, plan))
+        hold = stack.enter_context(_prepared(engine, planned()))
         begun = run.now()
         sources = [_first_pass(repository, run, spec) for spec in specs]
         # The snapshots are of this instant: a file whose time is at or after it is read again by the next run.
         frozen = run.now()
-        holding = hold.freeze(lambda: _second_passes(sources, spool, at_freeze))
+        holding = hold.freeze(planned(), lambda: _second_passes(sources, spool, at_freeze))
         for source in sources:
             source.found = {**_account(holding, source), **source.found}
         reports = [_store(repository, run, lock, source, frozen) for source in sources]
@@ -182,11 +183,11 @@ def _account(holding: Holding, source: _Source) -> dict[str, object]:
 class _Hold:
     """A hold that is ready to be taken: its watchdog stands by."""
 
-    def __init__(self, engine: Engine, plan: FreezePlan, journal: Journal, watchdog: Watchdog) -> None:
-        self._engine, self._plan, self._journal, self._watchdog = engine, plan, journal, watchdog
+    def __init__(self, engine: Engine, journal: Journal, watchdog: Watchdog) -> None:
+        self._engine, self._journal, self._watchdog = engine, journal, watchdog
         self.freed = True
 
-    def freeze(self, work: Callable[[], None]) -> Holding:
+    def freeze(self, plan: FreezePlan, work: Callable[[], None]) -> Holding:
         """Hold, work, let go. Raises: what any of them raises, after everything was let go."""
         self._watchdog.wait_until_ready()
         self._watchdog.holding()
@@ -194,18 +195,18 @@ class _Hold:
         holding = Holding()
         started = time.monotonic()
         try:
-            taken = take_hold(self._engine, self._journal, self._plan.targets, self._plan.hooks)
+            taken = take_hold(self._engine, self._journal, plan.targets, plan.hooks)
             holding.since, holding.skipped = taken.since, taken.skipped
             work()
         finally:
             let_go(self._engine, read_journal(self._journal.path), holding)
             self.freed = True
         seconds = time.monotonic() - started
-        if holding.since and seconds > self._plan.limit:
+        if holding.since and seconds > plan.limit:
             raise SourceUnreadable(
                 "the containers were held longer than allowed, and were let go before the capture was whole",
                 which=", ".join(holding.since),
-                wanted=f"at most {self._plan.limit:.0f} s",
+                wanted=f"at most {plan.limit:.0f} s",
                 found=f"{seconds:.1f} s",
                 hint="raise hold_limit, or exclude what changes most",
             )
@@ -219,7 +220,7 @@ def _prepared(engine: Engine, plan: FreezePlan) -> Iterator[_Hold]:
     hold = None
     try:
         with Watchdog(journal.path, engine.url, plan.limit) as watchdog:
-            hold = _Hold(engine, plan, journal, watchdog)
+            hold = _Hold(engine, journal, watchdog)
             try:
                 yield hold
             finally:

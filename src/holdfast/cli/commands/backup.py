@@ -100,7 +100,7 @@ def show_report(report: BackupReport) -> None:
             f"in {text.seconds(source.seconds)}"
         )
         if source.held:
-            held = ", ".join(f"{name} {text.seconds(seconds)}" for name, seconds in source.held.items())
+            held = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in source.held.items())
             text.show(f"  held: {held}; {source.reread} files read meanwhile")
         for line in source.notes[:_SHOWN]:
             text.show(f"  note: {line}")

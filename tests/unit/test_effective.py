@@ -1,0 +1,215 @@
+"""What holds for each stack: found, labelled, configured; the precedence, and what is said to be unprotected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from holdfast.config.effective import Effective, effective
+from holdfast.config.labels import LABELS, read_labels
+from holdfast.config.loading import from_yaml
+from holdfast.config.models import Config
+from holdfast.model.inventory import DEPENDS_ON, FoundContainer, FoundMount, FoundVolume, Inventory
+from holdfast.policy.ordering import start_order
+from holdfast.policy.precedence import Choice, choose
+from holdfast.policy.protection import Item
+from holdfast.services.quiesce import freeze_plan
+
+PROJECT = {"com.docker.compose.project": "shop", "com.docker.compose.project.working_dir": "/srv/shop"}
+
+
+def volume(name: str, labels: dict[str, str] | None = None, *, project: bool = True, **more: Any) -> FoundVolume:
+    own = {"com.docker.compose.project": "shop"} if project else {}
+    return FoundVolume(name, mountpoint=f"/var/lib/docker/volumes/{name}/_data", labels=own | (labels or {}), **more)
+
+
+def container(
+    service: str, *mounts: FoundMount, labels: dict[str, str] | None = None, project: bool = True, **more: Any
+) -> FoundContainer:
+    own = PROJECT | {"com.docker.compose.service": service} if project else {}
+    values: dict[str, Any] = {"image": "app:1", "status": "running"} | more
+    name = f"shop-{service}-1" if project else service
+    return FoundContainer(id=f"id-{service}", name=name, mounts=mounts, labels=own | (labels or {}), **values)
+
+
+def at(name: str, target: str = "/data", **more: bool) -> FoundMount:
+    return FoundMount("volume", name, f"/var/lib/docker/volumes/{name}/_data", target, **more)
+
+
+def bind(source: str, target: str = "/x") -> FoundMount:
+    return FoundMount("bind", None, source, target)
+
+
+def found(
+    containers: list[FoundContainer], volumes: list[FoundVolume], text: str = "", kinds: dict[str, str] | None = None
+) -> Effective:
+    config = Config.without_file("/r") if not text else from_yaml(f"version: 1\n{text}\nrepository: {REPOSITORY}\n")
+    kind_of: Any = lambda path: (kinds or {}).get(path, "directory")  # noqa: E731  one line says it
+    return effective(config, Inventory(tuple(containers), tuple(volumes)), kind_of)
+
+
+REPOSITORY = "{url: /r, password_env: P}"
+
+
+def item(made: Effective, what: str) -> Item:
+    return next(item for stack in made.protection for item in stack.items if item.what == what)
+
+
+def test_a_project_is_found_whole() -> None:
+    database = container(
+        "db",
+        at("shop_pgdata", "/var/lib/postgresql/data"),
+        image="postgres:16-alpine",
+        environment={"POSTGRES_USER": "boss", "PGDATA": "/var/lib/postgresql/data"},
+    )
+    app = container(
+        "app",
+        at("shop_uploads"),
+        at("f" * 64, "/cache"),
+        bind("/srv/shop/site"),
+        bind("/srv/shop/site/deep"),
+        bind("/srv/shop/app.conf"),
+        bind("/mnt/elsewhere"),
+        bind("/var/run/docker.sock"),
+        FoundMount("tmpfs", None, "", "/tmp"),
+    )
+    volumes = [volume("shop_pgdata"), volume("shop_uploads"), volume("f" * 64, project=False)]
+    made = found([app, database], volumes, kinds={"/srv/shop/app.conf": "file"})
+    stack = made.config.stacks["shop"]
+    assert [spec.label for spec in stack.sources] == ["postgres:db", "volume:shop_uploads", "path:/srv/shop/site"]
+    assert stack.postgres[0].user == "boss"
+    assert made.enabled == frozenset()
+    assert item(made, "volume:shop_pgdata").state == "covered"
+    assert item(made, "path:/srv/shop/site/deep").state == "covered"
+    assert item(made, "path:/srv/shop/app.conf").how == "its data is in the stack's definition"
+    assert item(made, "path:/var/run/docker.sock").state == "ignored"
+    assert item(made, "tmpfs:/tmp of shop-app-1").state == "ignored"
+    assert item(made, "path:/mnt/elsewhere").state == "unprotected"
+    assert "anonymous" in item(made, "volume:" + "f" * 64).how
+    # Nobody asked for it yet, and that is said.
+    assert item(made, "volume:shop_uploads").state == "unprotected"
+    assert "holdfast backup shop" in (item(made, "volume:shop_uploads").hint or "")
+
+
+def test_what_is_not_protected_comes_first() -> None:
+    made = found(
+        [container("app", at("bb"), at("zz"), labels={"holdfast.enable": "true"})],
+        [volume("bb"), volume("zz", {"holdfast.enable": "false"}), volume("loose", project=False)],
+    )
+    assert [(p.stack, p.unprotected) for p in made.protection] == [("shop", 1), ("", 1)]
+    assert made.protection[0].items[0].what == "volume:zz"
+    assert item(made, "volume:zz").rule == "label holdfast.enable on volume zz"
+    assert item(made, "volume:loose").how == "it belongs to no stack; used by no container"
+
+
+def test_configuration_over_labels_over_defaults() -> None:
+    labelled = volume("shop_a", {"holdfast.schedule": "weekly", "holdfast.retention": "daily=3", "backup": "daily"})
+    made = found([container("app", at("shop_a"))], [labelled])
+    assert made.enabled == {"shop"}
+    schedule = made.config.stacks["shop"].schedule
+    assert schedule is not None
+    assert schedule.cron == "0 3 * * sun"
+    settings = {s.name: s for s in made.protection[0].settings}
+    assert settings["schedule"].rule == "label holdfast.schedule on volume shop_a"
+    assert settings["quiesce"].rule == "default"
+    text = "stacks: {shop: {discover: true, quiesce: pause, schedule: 1 2 * * *}}"
+    made = found([container("app", at("shop_a"))], [labelled], text)
+    settings = {s.name: s for s in made.protection[0].settings}
+    assert (settings["schedule"].value, settings["schedule"].rule) == (
+        "1 2 * * * (UTC)",
+        "configuration, stacks.shop.schedule",
+    )
+    assert settings["retention"].value == "keep_daily=3"
+    assert "shop-app-1 paused while" in item(made, "volume:shop_a").how
+
+
+def test_a_configuration_that_names_its_sources_means_exactly_these() -> None:
+    made = found(
+        [container("app", at("shop_a"), at("shop_b"))],
+        [volume("shop_a"), volume("shop_b")],
+        "stacks: {shop: {volumes: [shop_a]}}",
+    )
+    assert [spec.label for spec in made.config.stacks["shop"].sources] == ["volume:shop_a"]
+    assert item(made, "volume:shop_b").state == "unprotected"
+    assert "discover: true" in (item(made, "volume:shop_b").hint or "")
+
+
+@pytest.mark.parametrize("labels", [{"backup": "daily"}, {"backup-schedule": "daily"}, {"backup": "0 3 * * *"}])
+def test_labels_that_people_have_already(labels: dict[str, str]) -> None:
+    made = found([], [volume("mine", labels, project=False)])
+    assert made.enabled == {"mine"}
+    schedule = made.config.stacks["mine"].schedule
+    assert schedule is not None
+    assert schedule.cron == "0 3 * * *"
+
+
+def test_a_stopped_server_is_captured_as_files_and_a_running_one_never() -> None:
+    server = container("db", at("shop_db", "/var/lib/postgresql/data"), image="postgres", status="exited")
+    made = found([server], [volume("shop_db")])
+    assert [spec.label for spec in made.config.stacks["shop"].sources] == ["volume:shop_db"]
+    client = container("job", at("shop_out"), image="postgres:16", labels={"holdfast.postgres": "false"})
+    made = found([client], [volume("shop_out")])
+    assert [spec.label for spec in made.config.stacks["shop"].sources] == ["volume:shop_out"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "on", "warned"),
+    [
+        ({"holdfast.scedule": "daily"}, "volume", "(did you mean holdfast.schedule?)"),
+        ({"holdfast.exclude": "*.tmp"}, "container", "belongs on a volume"),
+        ({"holdfast.quiesce": "puase"}, "volume", "did you mean pause?"),
+        ({"holdfast.schedule": "never ever"}, "volume", "is not a cron expression"),
+        ({"holdfast.retention": "forever"}, "volume", "is no rule"),
+        ({"holdfast.pre": "'open"}, "container", "No closing quotation"),
+        ({"holdfast.command.file": "a/b"}, "container", "is not a file's name"),
+        ({"backup": "sometimes"}, "volume", "by hand only"),
+    ],
+)
+def test_wrong_labels_are_warned_about(labels: dict[str, str], on: Any, warned: str) -> None:
+    said = read_labels(labels, on, "x")
+    assert warned in said.warnings[0]
+
+
+def test_every_label_reads_its_own_example() -> None:
+    for label in LABELS:
+        for on in label.on:
+            said = read_labels({label.name: label.example}, on, "x")
+            assert said.warnings == ()
+            assert label.name.removeprefix("holdfast.") in said.values
+
+
+def test_labels_of_our_own_are_not_warned_about() -> None:
+    assert read_labels({"holdfast.created": "ab", "holdfast.sandbox": "x"}, "volume", "x").warnings == ()
+
+
+def test_who_is_held_and_in_which_order() -> None:
+    volumes = [volume("shop_a"), volume("shop_b")]
+    containers = [
+        container("db", at("shop_b")),
+        container("app", at("shop_a"), labels={DEPENDS_ON: "db:service_started:false"}),
+        container("reader", at("shop_a", read_only=True)),
+        container("exempt", at("shop_a"), labels={"holdfast.quiesce": "none"}),
+        container("stranger", at("shop_a"), project=False),
+        container("path", bind("/var/lib/docker/volumes/shop_a/_data/sub")),
+    ]
+    made = found(containers, volumes, "stacks: {shop: {discover: true, quiesce: stop, hold_limit: 5}}")
+    stack = made.config.stacks["shop"]
+    plan = freeze_plan("shop", stack, stack.volumes, Inventory(tuple(containers), tuple(volumes)))
+    names = [target.container.name for target in plan.targets]
+    assert sorted(names) == ["shop-app-1", "shop-db-1", "shop-path-1", "stranger"]
+    assert names.index("shop-app-1") < names.index("shop-db-1")  # what others depend on stops last
+    assert {target.method for target in plan.targets} == {"stop"}
+    assert plan.limit == 5
+    assert [c.service for c in start_order(containers)].index("db") < 4
+
+
+def test_a_circle_of_dependencies_ends() -> None:
+    a, b = (container(x, labels={DEPENDS_ON: f"{y}:service_started:false"}) for x, y in ("ab", "ba"))
+    assert {c.service for c in start_order([a, b])} == {"a", "b"}
+
+
+def test_the_first_that_says_anything_holds() -> None:
+    silent: Choice[int | None] = Choice(None, "a")
+    assert choose(silent, Choice(0, "b"), default=Choice(1, "c")) == Choice(0, "b")
+    assert choose(silent, default=Choice(1, "c")) == Choice(1, "c")
