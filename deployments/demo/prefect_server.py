@@ -18,16 +18,9 @@ from typing import Self
 from deployments.demo.ports import free_port
 from deployments.local.kept import Command, Kept
 from deployments.local.machine import CannotProvide
+from deployments.operate.server import QUIET
 
 READY_SECONDS = 90.0
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_UI_V2_ENABLED": "false",
-    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
-    "PREFECT_CLI_COLORS": "false",
-}
 OTHERS = ("PREFECT_", "HOLDFAST_", "AWS_")
 """Settings for other servers, repositories and accounts."""
 

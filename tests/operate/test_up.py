@@ -246,7 +246,7 @@ def _call_them_scheduled_by_the_server(site: Site, runs: list[UUID]) -> None:
     with sqlite3.connect(site.folder / "state" / "prefect" / "prefect.db", timeout=30) as database:
         marks = ",".join("?" * len(runs))
         done = database.execute(
-            f"UPDATE flow_run SET auto_scheduled = 1 WHERE id IN ({marks})",  # noqa: S608
+            f"UPDATE flow_run SET auto_scheduled = 1 WHERE id IN ({marks})",  # noqa: S608  question marks only
             [str(run) for run in runs],
         )
         assert done.rowcount == len(runs)

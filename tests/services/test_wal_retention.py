@@ -94,7 +94,7 @@ def filled() -> Repository:
         archive.put(name, data, header_for(SYSTEM, name, data))
         if day % 3 == 1:
             moment = START + timedelta(days=day)
-            take_backup(repository, "shop", [Base(day)], now=lambda moment=moment: moment)  # type: ignore[misc]
+            take_backup(repository, "shop", [Base(day)], now=lambda moment=moment: moment)  # type: ignore[misc]  # as above: a default in a lambda
     return repository
 
 

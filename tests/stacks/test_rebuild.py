@@ -186,7 +186,7 @@ def test_a_fault_at_any_step_leaves_what_was_there(
 
             def boom(*_: object, **__: object) -> None:
                 patch.undo()
-                raise Boom(f"fault at {step}")  # noqa: B023
+                raise Boom(f"fault at {step}")  # noqa: B023  called before the loop goes on
 
             with connect(project.url) as engine:
                 rebuild = Rebuild(repository, engine, project.name, replace=True)

@@ -1,5 +1,7 @@
 """Drills on a real engine: the user's checks, sandboxes that nothing else is taken for, what a kill leaves, a bound."""
 
+# ruff: noqa: F811 - the fixtures of test_main_job are asked for by their names
+
 from __future__ import annotations
 
 import os
@@ -35,8 +37,8 @@ def changed(config: Config, **keys: Any) -> Config:
 
 
 def test_the_users_checks_are_asked_of_what_was_restored(
-    stack: Stack,  # noqa: F811
-    repository: Repository,  # noqa: F811
+    stack: Stack,
+    repository: Repository,
     blank_image: str,
 ) -> None:
     stack.back_up(repository)
@@ -95,8 +97,8 @@ def test_the_users_checks_are_asked_of_what_was_restored(
 
 
 def test_an_application_is_started_on_restored_data_and_asked(
-    stack: Stack,  # noqa: F811
-    repository: Repository,  # noqa: F811
+    stack: Stack,
+    repository: Repository,
     blank_image: str,
 ) -> None:
     (stack.mountpoint / "index.html").write_text("the shop is open")
@@ -123,7 +125,7 @@ def test_an_application_is_started_on_restored_data_and_asked(
     assert sandboxes_left(stack.client) == []
 
 
-def test_a_destroy_refuses_everything_that_is_not_its_own_sandboxs(stack: Stack, blank_image: str) -> None:  # noqa: F811
+def test_a_destroy_refuses_everything_that_is_not_its_own_sandboxs(stack: Stack, blank_image: str) -> None:
     mark = secrets.token_hex(4)
     names = {
         "no label": create_volume(stack.engine, f"plain-{mark}").name,
@@ -157,8 +159,8 @@ def test_a_destroy_refuses_everything_that_is_not_its_own_sandboxs(stack: Stack,
 
 
 def test_what_a_killed_drill_left_is_reaped(
-    stack: Stack,  # noqa: F811
-    repository: Repository,  # noqa: F811
+    stack: Stack,
+    repository: Repository,
     blank_image: str,
     tmp_path: Any,
 ) -> None:
@@ -197,8 +199,8 @@ def test_what_a_killed_drill_left_is_reaped(
 
 
 def test_a_drill_that_hangs_is_ended_and_leaves_nothing(
-    stack: Stack,  # noqa: F811
-    repository: Repository,  # noqa: F811
+    stack: Stack,
+    repository: Repository,
 ) -> None:
     stack.back_up(repository)
     stack.psql("CREATE TABLE slow (t int)")
@@ -213,7 +215,7 @@ def test_a_drill_that_hangs_is_ended_and_leaves_nothing(
     assert DrillFailed.exit_code == 51
 
 
-def test_images_are_never_pulled(stack: Stack) -> None:  # noqa: F811
+def test_images_are_never_pulled(stack: Stack) -> None:
     with pytest.raises(HoldfastError), Sandbox(stack.engine) as sandbox:
         sandbox.container("x", "holdfast-no-such-image")
     with pytest.raises(docker.errors.ImageNotFound):

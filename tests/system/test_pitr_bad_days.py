@@ -80,7 +80,7 @@ def make(open_folders: Path) -> Iterator[Make]:
 def fill(cluster: Cluster, rows: int = 20_000) -> None:
     """Several segments of WAL."""
     cluster.sql("CREATE TABLE IF NOT EXISTS filler (n int, x text)")
-    cluster.sql(f"INSERT INTO filler SELECT g, md5(g::text) FROM generate_series(1, {rows}) g")  # noqa: S608
+    cluster.sql(f"INSERT INTO filler SELECT g, md5(g::text) FROM generate_series(1, {rows}) g")  # noqa: S608  a number of ours
 
 
 def test_promotion_goes_on_archiving_and_is_recovered_across(make: Make) -> None:
@@ -183,7 +183,7 @@ def test_a_server_that_is_killed_during_a_base_backup(make: Make) -> None:
                 raise AssertionError("a backup that failed has no facts")
 
         with pytest.raises((BaseBackupFailed, DatabaseUnavailable)):
-            take_backup(repository, "shop", [Killing()])  # type: ignore[list-item]
+            take_backup(repository, "shop", [Killing()])  # type: ignore[list-item]  # as much of a source as is asked for
         assert not repository.snapshots().snapshots
         site.cluster.start()
         site.configure(site.cluster)

@@ -53,7 +53,7 @@ def commits(segment: WalSegment, partial: bool) -> datetime | None:
 
 def target(**given: object) -> RecoveryTarget:
     kind = TargetKind.TIME if "time" in given else TargetKind.LSN if "lsn" in given else TargetKind.LATEST
-    return RecoveryTarget(kind, **given)  # type: ignore[arg-type]
+    return RecoveryTarget(kind, **given)  # type: ignore[arg-type]  # each case gives what its kind takes
 
 
 NUMBERS = st.frozensets(st.integers(1, 30), max_size=30)
@@ -98,7 +98,7 @@ def test_a_time_is_planned_exactly_when_it_can_be_reached(
         return
     assert plan.base.start // SIZE == max(usable)
     assert all(found.has(segment) for segment in plan.segments)
-    assert any(commits(segment, False) > when for segment in plan.segments)  # type: ignore[operator]
+    assert any(commits(segment, False) > when for segment in plan.segments)  # type: ignore[operator]  # never None here
     assert len(plan.segments) <= minute - plan.base.start // SIZE + 3, "no more is fetched than is needed"
 
 
@@ -169,7 +169,7 @@ def test_segments_without_a_commit_are_stepped_over() -> None:
     def few(segment: WalSegment, partial: bool) -> datetime | None:
         return commits(segment, partial) if segment.number % 5 == 3 else None
 
-    found: Callable[[int], int] = lambda minute: len(  # noqa: E731
+    found: Callable[[int], int] = lambda minute: len(  # noqa: E731  a word for one line
         plan_recovery([base(3)], stock(*range(3, 20)), target(time=at(minute)), few).segments
     )
     assert found(9) == 13 - 3 + 2

@@ -50,7 +50,7 @@ def archive(numbers: frozenset[int], fork: int | None) -> tuple[list[WalName], l
     if fork is None:
         return names, []
     names += [named(2, number) for number in sorted(numbers) if number >= fork]
-    names.append(WalName("00000002.history", parse_wal_name("00000002.history").kind, 2))  # type: ignore[union-attr]
+    names.append(WalName("00000002.history", parse_wal_name("00000002.history").kind, 2))  # type: ignore[union-attr]  # the name is a valid one
     return names, [TimelineHistory(2, (Switch(1, Lsn(fork * SIZE + 99)),))]
 
 

@@ -9,7 +9,6 @@ Rules upheld here:
 
 from __future__ import annotations
 
-import gc
 import importlib
 import json
 import logging
@@ -22,6 +21,7 @@ from typing import Any, NoReturn
 import click
 
 from holdfast import __version__
+from holdfast.cli.memory import settle_memory
 from holdfast.errors import HoldfastError, Interrupted
 
 COMMANDS = {
@@ -100,8 +100,7 @@ def main() -> NoReturn:
     """Entry point of the `holdfast` command."""
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
-    # A backup makes hundreds of thousands of records without cycles: looking for cycles each 700 of them is waste.
-    gc.set_threshold(100_000, 20, 100)
+    settle_memory()
     logging.basicConfig(level=logging.WARNING, format="holdfast: %(levelname)s: %(message)s", stream=sys.stderr)
     try:
         status = cli.main(standalone_mode=False)

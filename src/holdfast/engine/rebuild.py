@@ -63,7 +63,7 @@ def pull_image(engine: Engine, reference: str) -> None:
 def load_image(engine: Engine, data: Iterable[bytes], image: ImageDefinition) -> None:
     """Load an image's archive, and give it its name. Raises: EngineRefused, EngineUnavailable."""
     with engine.asking("cannot load an image", image.reference):
-        for line in engine.api.load_image(data, quiet=True):  # type: ignore[no-untyped-call]  # the stubs lack it
+        for line in engine.api.load_image(data, quiet=True):  # type: ignore[no-untyped-call]  # the SDK's, without types  # the stubs lack it
             if isinstance(line, dict) and "error" in line:
                 raise EngineRefused("cannot load an image", which=image.reference, found=str(line["error"]))
     if not has_image(engine, image):
@@ -123,7 +123,7 @@ def create_container(engine: Engine, container: ContainerDefinition, names: Mapp
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     with engine.asking("cannot make a container", container.name):
-        created = engine.api.create_container_from_config(body, container.name)  # type: ignore[no-untyped-call]
+        created = engine.api.create_container_from_config(body, container.name)  # type: ignore[no-untyped-call]  # the SDK's, without types
         for name, endpoint in endpoints:
             if name not in first and not str(host.get("NetworkMode")).startswith("container:"):
                 _connect(engine, created["Id"], name, endpoint)

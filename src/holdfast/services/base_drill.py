@@ -91,7 +91,7 @@ def plan_drill(repository: Repository, snapshot: Snapshot, base: BaseBackup, fac
         try:
             planned = plan_for(repository, snapshot, base, facts, target)
         except (TargetOutOfRange, WalMissing):
-            pass
+            pass  # the next best target is the backup's own end; the note below says so
         else:
             return planned, ""
     target = RecoveryTarget(TargetKind.CONSISTENT, timeline=facts.timeline)

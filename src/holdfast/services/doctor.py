@@ -171,7 +171,7 @@ def _probe(store: Store, key: str, data: bytes) -> str | None:
     try:
         store.put(key, data + b"other", if_absent=True)
     except ObjectExists:
-        pass
+        pass  # as it must be
     else:
         return "replaces an object that must not be replaced"
     store.delete(key)

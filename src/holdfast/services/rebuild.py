@@ -315,7 +315,7 @@ class Rebuild:
                 for name, aside in kept:
                     self._undo.callback(self._quietly_call, bring_back, server, name, aside)
                     if aside is not None:
-                        self._commit.append(lambda aside=aside: drop_aside(server, aside))  # type: ignore[misc]
+                        self._commit.append(lambda aside=aside: drop_aside(server, aside))  # type: ignore[misc]  # mypy has no type for a lambda with a default
             words, problems = prove_dump(facts, server)
         if problems:
             raise RestoreError(

@@ -192,7 +192,7 @@ def _prepare(path: bytes) -> bool:
     try:
         os.makedirs(path, 0o700)
     except FileExistsError:
-        pass
+        pass  # whether it is empty is looked at below
     except OSError as error:
         raise RestoreError("cannot make the target", which=os.fsdecode(path), found=error.strerror) from error
     else:
