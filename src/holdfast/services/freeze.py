@@ -190,10 +190,11 @@ class _Hold:
     def freeze(self, plan: FreezePlan, work: Callable[[], None]) -> Holding:
         """Hold, work, let go. Raises: what any of them raises, after everything was let go."""
         self._watchdog.wait_until_ready()
+        # Before the watchdog's own count begins: what it let go early must never pass for a hold that was kept.
+        started = time.monotonic()
         self._watchdog.holding()
         self.freed = False
         holding = Holding()
-        started = time.monotonic()
         try:
             taken = take_hold(self._engine, self._journal, plan.targets, plan.hooks)
             holding.since, holding.skipped = taken.since, taken.skipped
