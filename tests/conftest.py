@@ -1,7 +1,7 @@
 """What every test may ask for: a private engine, images, an S3 server, restic. Each is started on first use, once.
 
 Rules upheld here:
-- One private engine and one S3 server per test session; they end with it, also when pytest is killed.
+- One private engine and one S3 server per process of pytest; they end with it, also when it is killed.
 - A part that cannot be had here skips the tests that need it, with its reason; where it can be had (root on a
   Debian-like system with the privileges of one), its failure is a failure.
 - Property tests try the same examples each time, so that a red run is a change's doing. New examples:
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 # Journals and locks of what tests hold are theirs, and not the machine's.
-os.environ.setdefault("HOLDFAST_STATE", tempfile.mkdtemp(prefix="holdfast-state-"))
+if "HOLDFAST_STATE" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:  # a worker inherits the controller's
+    os.environ["HOLDFAST_STATE"] = tempfile.mkdtemp(prefix="holdfast-state-")
 
 hypothesis.settings.register_profile("holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None)
 hypothesis.settings.load_profile("holdfast")

@@ -24,6 +24,8 @@ CHECKS = (
     ("mypy", ("mypy",)),
     ("import-linter", ("lint-imports",)),
 )
+# A file's tests stay in one process, because they share servers. `-n 0` among the arguments: all in one process.
+IN_PARALLEL = ("-n", "2", "--dist", "loadfile")
 
 
 def main(arguments: list[str]) -> int:
@@ -57,7 +59,8 @@ def _passes(name: str, command: tuple[str, ...]) -> bool:
 
 def _pytest(arguments: list[str], failed: list[str]) -> int:
     environment = {**os.environ, FAILED_CHECKS: ", ".join(failed)}
-    process = subprocess.Popen([sys.executable, "-m", "pytest", *arguments], cwd=REPOSITORY_ROOT, env=environment)
+    command = [sys.executable, "-m", "pytest", *IN_PARALLEL, *arguments]
+    process = subprocess.Popen(command, cwd=REPOSITORY_ROOT, env=environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches pytest, too; we wait for it to clean up
     return process.wait()
 
