@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from holdfast.errors import CorruptObject, SourceError
 from holdfast.model.entry import Entry, InlineContent, Kind, LateContent
 from holdfast.model.ids import BlobId
-from holdfast.repository.contents import Captured, ContentReader, HeldContent, LateFile, PendingFile
+from holdfast.repository.contents import ContentReader
 from holdfast.repository.gofields import format_time, parse_time, quote
 from holdfast.repository.pack import BlobKind
+from holdfast.repository.pending import Captured, HeldContent, LateFile, PendingFile
 from holdfast.repository.reader import BlobReader
 from holdfast.repository.tree import Node, encode_tree, node_from_entry
 from holdfast.repository.writer import BlobWriter

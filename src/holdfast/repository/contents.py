@@ -1,23 +1,21 @@
 """Reading the contents of entries into blobs: small files in batches, others alone, streams on the reading thread.
 
 Rules upheld here:
-- A local file is opened without following a symlink or blocking on a FIFO, and it must still be the regular file that
-  was listed.
-- It was still while it was read, or it is read again, or it is recorded as changing: `stat` before and after.
-  A file that vanished or cannot be read is recorded, never passed over in silence.
+- A file that changes while it is read is read again, or recorded as changing (`local_file`); one that vanished or
+  cannot be read is recorded, never passed over in silence.
+- Batches of small files go to helper processes, large ones stay here, where the libraries that do the work release
+  Python's lock.
 - The node's size and times come from the open file, so that they belong to the bytes that were read.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 
-from holdfast.model.entry import ByteStream, Entry, LateContent, LocalFile
+from holdfast.model.entry import ByteStream, Entry, LocalFile
+from holdfast.model.ids import BlobId
 from holdfast.repository.chunker import (
     MAX_SIZE,
     MIN_SIZE,
@@ -28,108 +26,16 @@ from holdfast.repository.chunker import (
     data_and_holes,
     fixed_groups,
 )
+from holdfast.repository.local_file import TRIES, Look, held_still, is_gone, look_of, open_file, read_file, status_of
 from holdfast.repository.pack import BlobKind
-from holdfast.repository.writer import BlobWriter
+from holdfast.repository.pending import Captured, PendingFile
+from holdfast.repository.sealing import Sealed, Wanted
+from holdfast.repository.writer import BlobWriter, SealedBlob
 
 BATCH_FILES = 64
 BATCH_BYTES = 2 << 20
 _WHOLE_FILE = 4 << 20
 """Files up to this size are read by one worker in one piece; larger ones by the reading thread, chunk by chunk."""
-
-_TRIES = 3
-_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
-
-
-@dataclass(slots=True)
-class Captured:
-    """What became of one entry's content: its blobs in order, and what went wrong, in words."""
-
-    content: list[str] = field(default_factory=list)
-    size: int = 0
-    vanished: bool = False
-    problem: str | None = None
-    changed: bool = False
-    absent: bool = False
-
-
-class PendingFile:
-    """One file whose content is on its way: `result` waits for it."""
-
-    __slots__ = ("_futures", "_position", "entry", "outcome")
-
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.outcome = Captured()
-        self._futures: list[Future[list[str]]] | Future[list[Captured]] | None = None
-        self._position = 0
-
-    def wait_for_chunks(self, futures: list[Future[list[str]]]) -> None:
-        """The content is the blobs of these jobs, in order."""
-        self._futures = futures
-
-    def wait_in_batch(self, future: Future[list[Captured]], position: int) -> None:
-        """The content is one of the results of a batch."""
-        self._futures, self._position = future, position
-
-    @property
-    def submitted(self) -> bool:
-        """Whether `result` can be waited for."""
-        return self._futures is not None
-
-    def done(self) -> bool:
-        """Whether `result` returns at once."""
-        if isinstance(self._futures, Future):
-            return self._futures.done()
-        return self._futures is not None and all(future.done() for future in self._futures)
-
-    def result(self) -> Captured:
-        """The captured content. Raises what the job raised."""
-        if isinstance(self._futures, Future):
-            self.outcome = self._futures.result()[self._position]
-        elif self._futures:
-            self.outcome.content = [blob for future in self._futures for blob in future.result()]
-        self._futures = []
-        return self.outcome
-
-
-class LateFile(PendingFile):
-    """A file whose content is known only at the end (`LateContent`)."""
-
-    __slots__ = ("_content", "_save")
-
-    def __init__(self, entry: Entry, content: LateContent, save: Callable[[bytes], str]) -> None:
-        super().__init__(entry)
-        self._content, self._save = content, save
-
-    @property
-    def submitted(self) -> bool:
-        """Nothing has to be handed to a worker."""
-        return True
-
-    def done(self) -> bool:
-        """Whether the source has said what it is."""
-        return self._content.known
-
-    def result(self) -> Captured:
-        """The content, saved now. Raises: ValueError while it is not known."""
-        if not self._content.known:
-            raise ValueError("the source ended without saying what a late content is")
-        data = self._content.data
-        if data is None:
-            return Captured(absent=True)
-        self.entry.size = len(data)
-        return Captured([self._save(data)] if data else [], len(data))
-
-
-@dataclass(frozen=True, slots=True)
-class HeldContent:
-    """A content that was read before its entry's turn came."""
-
-    pending: PendingFile
-
-    def open(self) -> ByteStream:
-        """It was read already, and cannot be read again."""
-        raise ValueError("this content was read already")
 
 
 class ContentReader:
@@ -166,7 +72,7 @@ class ContentReader:
             return
         batch, self._batch = self._batch, []
         size, self._batch_bytes = self._batch_bytes, 0
-        future = self._blobs.submit(size, self._read_files, [pending.entry for pending in batch])
+        future = self._blobs.submit(size, self._read_batch, [pending.entry for pending in batch])
         for position, pending in enumerate(batch):
             pending.wait_in_batch(future, position)
 
@@ -181,25 +87,37 @@ class ContentReader:
     def _read_files(self, entries: list[Entry]) -> list[Captured]:
         return [self._read_whole(entry) for entry in entries]
 
+    def _read_batch(self, entries: list[Entry]) -> list[Captured]:
+        """Small files: by a helper process, if there is one."""
+        if any(entry.inspect is not None or entry.cut for entry in entries):
+            return self._read_files(entries)
+        sealed = self._blobs.helpers.seal([Wanted(_path(entry), entry.fuzzy) for entry in entries])
+        if sealed is None:
+            return self._read_files(entries)
+        new = [SealedBlob(BlobId(file.blob), file.stored, file.raw_length, file.size) for file in sealed if file.blob]
+        self._blobs.save_sealed(BlobKind.DATA, new)
+        return [self._read_sealed(entry, file) for entry, file in zip(entries, sealed, strict=True)]
+
+    def _read_sealed(self, entry: Entry, file: Sealed) -> Captured:
+        if file.error:
+            return _failed(Captured(), OSError(file.error, os.strerror(file.error)))
+        if file.size and not file.blob:
+            return self._read_whole(entry)  # it has grown beyond one blob
+        _adopt(entry, file.look, file.size)
+        self._on_bytes(file.size)
+        return Captured([file.blob.hex()] if file.blob else [], file.size, changed=file.changed)
+
     def _read_whole(self, entry: Entry) -> Captured:
-        assert isinstance(entry.content, LocalFile)  # noqa: S101  read() sorts contents by type
-        captured = Captured()
         try:
-            fd = open_file(entry.content.path)
+            data, look, changed = read_file(_path(entry), fuzzy=entry.fuzzy)
         except OSError as error:
-            return _failed(captured, error)
-        try:
-            data = _read_still(fd, entry, captured)
-        except OSError as error:
-            return _failed(captured, error)
-        finally:
-            os.close(fd)
+            return _failed(Captured(), error)
         if entry.inspect is not None:
             entry.inspect(0, memoryview(data))
-        captured.content = self._save_pieces(data, entry.cut)
-        captured.size = entry.size = len(data)
+        _adopt(entry, look, len(data))
+        content = self._save_pieces(data, entry.cut)
         self._on_bytes(len(data))
-        return captured
+        return Captured(content, len(data), changed=changed)
 
     def _save_group(self, group: memoryview, offset: int, entry: Entry) -> list[str]:
         if entry.inspect is not None:
@@ -229,12 +147,13 @@ class ContentReader:
         try:
             fd = open_file(path)
             try:
-                for attempt in range(_TRIES):
-                    before = _regular(fd)
+                for _ in range(TRIES):
+                    before = status_of(fd)
                     futures, size = self._read_ranges(fd, before, entry)
                     captured.size = size
-                    captured.changed = _adopt(entry, before, os.fstat(fd), size)
-                    if not captured.changed or attempt == _TRIES - 1:
+                    captured.changed = not entry.fuzzy and not held_still(before, os.fstat(fd), size)
+                    _adopt(entry, look_of(before), size)
+                    if not captured.changed:
                         break
             finally:
                 os.close(fd)
@@ -298,60 +217,21 @@ class ContentReader:
         return future
 
 
-def open_file(path: bytes) -> int:
-    """A descriptor to read a file: no symlink is followed, a FIFO does not block, atime stays where that is allowed."""
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    try:
-        return os.open(path, flags | os.O_NOATIME)
-    except PermissionError:
-        return os.open(path, flags)
+def _path(entry: Entry) -> bytes:
+    assert isinstance(entry.content, LocalFile)  # noqa: S101  read() sorts contents by type
+    return entry.content.path
 
 
-def _regular(fd: int) -> os.stat_result:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise FileNotFoundError(errno.ENOENT, "no longer a regular file")
-    return status
-
-
-def _read_still(fd: int, entry: Entry, captured: Captured) -> bytes:
-    """The file's bytes; read again when it changed meanwhile, and marked when it never held still."""
-    for _ in range(_TRIES):
-        before = _regular(fd)
-        data = _read_all(fd, before.st_size)
-        captured.changed = _adopt(entry, before, os.fstat(fd), len(data))
-        if not captured.changed:
-            break
-    return data
-
-
-def _read_all(fd: int, size: int) -> bytes:
-    # One byte more than expected: a file that grew shows it here, and the end is seen without a second call.
-    data = os.pread(fd, size + 1, 0)
-    if len(data) == size:
-        return data
-    parts, at = [data], len(data)
-    while at < size and (piece := os.pread(fd, size - at, at)):
-        parts.append(piece)
-        at += len(piece)
-    return b"".join(parts)
-
-
-def _adopt(entry: Entry, before: os.stat_result, after: os.stat_result, size: int) -> bool:
-    """Give the entry the open file's metadata; whether the file changed while it was read."""
-    entry.mtime_ns, entry.ctime_ns = before.st_mtime_ns, before.st_ctime_ns
-    entry.mode, entry.uid, entry.gid = stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid
-    entry.inode, entry.device, entry.links = before.st_ino, before.st_dev, before.st_nlink
+def _adopt(entry: Entry, look: Look, size: int) -> None:
+    """Give the entry the open file's metadata."""
+    entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.ctime_ns = look[:5]
+    entry.inode, entry.device, entry.links = look[5:]
     entry.size = size
-    if entry.fuzzy:
-        return False
-    still = (before.st_mtime_ns, before.st_ctime_ns) == (after.st_mtime_ns, after.st_ctime_ns)
-    return not (still and size == before.st_size == after.st_size)
 
 
 def _failed(captured: Captured, error: OSError) -> Captured:
     captured.content = []
-    if error.errno in _GONE or error.errno == errno.ELOOP:
+    if is_gone(error):
         captured.vanished = True
     else:
         captured.problem = error.strerror or str(error)

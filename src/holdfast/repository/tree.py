@@ -68,6 +68,7 @@ class _Tree(msgspec.Struct):
     nodes: list[Node] | None
 
 
+_TYPES = {kind: str(kind.value) for kind in Kind}
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(_Tree)
 _HEX_ID = re.compile(r"[0-9a-f]{64}")
@@ -97,12 +98,10 @@ def node_from_entry(entry: Entry, *, content: list[str] | None = None, subtree: 
 
     The names of its extended attributes are UTF-8: the format has no other, and sources leave out what is not.
     """
-    is_link = entry.kind is Kind.SYMLINK
-    target, raw = _link_target(entry.link_target) if is_link else ("", b"")
     mtime = format_time(entry.mtime_ns)
-    return Node(
+    node = Node(
         name=quote(entry.path.rpartition(b"/")[2]),
-        type=entry.kind.value,
+        type=_TYPES[entry.kind],
         mode=go_mode(entry.kind, entry.mode),
         mtime=mtime,
         atime=mtime,
@@ -110,17 +109,22 @@ def node_from_entry(entry: Entry, *, content: list[str] | None = None, subtree: 
         uid=entry.uid,
         gid=entry.gid,
         inode=entry.inode,
-        # A device id changes with every mount: restic stores it only where hard links must be told apart.
-        device_id=entry.device if entry.links > 1 and entry.kind is not Kind.DIR else 0,
-        size=entry.size if entry.kind is Kind.FILE else 0,
         links=entry.links,
-        linktarget=target,
-        linktarget_raw=raw,
-        extended_attributes=[Xattr(name.decode(), value) for name, value in entry.xattrs] or None,
-        device=entry.rdev if entry.kind in (Kind.CHARDEV, Kind.BLOCKDEV) else 0,
         content=content,
         subtree=subtree,
     )
+    if entry.kind is Kind.FILE:
+        node.size = entry.size
+    elif entry.kind is Kind.SYMLINK:
+        node.linktarget, node.linktarget_raw = _link_target(entry.link_target)
+    elif entry.kind in (Kind.CHARDEV, Kind.BLOCKDEV):
+        node.device = entry.rdev
+    # A device id changes with every mount: restic stores it only where hard links must be told apart.
+    if entry.links > 1 and entry.kind is not Kind.DIR:
+        node.device_id = entry.device
+    if entry.xattrs:
+        node.extended_attributes = [Xattr(name.decode(), value) for name, value in entry.xattrs]
+    return node
 
 
 def _link_target(target: bytes) -> tuple[str, bytes]:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from holdfast.errors import HoldfastError
 from holdfast.model.ids import BlobId
 from holdfast.repository.blobs import DEFAULT_LEVEL, Compressor, blob_id
 from holdfast.repository.crypto import MasterKey
+from holdfast.repository.helpers import Helpers
 from holdfast.repository.index import MAX_BLOBS_PER_FILE, Index, write_index_file
 from holdfast.repository.objects import Folder, key_of, name_of
 from holdfast.repository.pack import TARGET_SIZE, BlobKind, PackBuilder, PackedBlob
@@ -43,6 +44,18 @@ class Added:
     bytes: int = 0
     stored: int = 0
     packs: int = 0
+
+
+class SealedBlob(NamedTuple):
+    """A blob ready to be stored.
+
+    `stored` are its sealed bytes, `raw_length` is 0 when they are not compressed, `size` are its plaintext's bytes.
+    """
+
+    id: BlobId
+    stored: bytes
+    raw_length: int
+    size: int
 
 
 class _Budget:
@@ -89,6 +102,7 @@ class BlobWriter:
     ) -> None:
         self.added = Added()
         self._store, self._key, self._index = store, key, index
+        self.helpers = Helpers(key, level)
         self._compressor = Compressor(level)
         self._pack_size = pack_size
         self._lock = threading.Lock()
@@ -142,11 +156,22 @@ class BlobWriter:
             self._pending.add((kind, found))
         packed = self._compressor.compress(data)
         sealed = self._key.seal(data if packed is None else packed)
-        self._append(kind, found, sealed, 0 if packed is None else len(data), len(data))
+        self._append(kind, SealedBlob(found, sealed, 0 if packed is None else len(data), len(data)))
+
+    def save_sealed(self, kind: BlobKind, blobs: Iterable[SealedBlob]) -> None:
+        """Store blobs that a helper sealed, those that are not known yet."""
+        full = []
+        with self._lock:
+            for blob in blobs:
+                if self._index.has(kind, blob.id) or (kind, blob.id) in self._pending:
+                    continue
+                self._pending.add((kind, blob.id))
+                full += self._put_into_pack(kind, blob)
+        self._upload_all(full)
 
     def copy_sealed(self, blob: PackedBlob, sealed: bytes) -> None:
         """Store a blob whose sealed bytes are at hand, into a new pack, even though the index knows it (repacking)."""
-        self._append(blob.kind, blob.id, sealed, blob.raw_length, blob.size)
+        self._append(blob.kind, SealedBlob(blob.id, sealed, blob.raw_length, blob.size))
 
     def has(self, kind: BlobKind, found: BlobId) -> bool:
         """Whether the blob is stored, or is on its way."""
@@ -155,13 +180,12 @@ class BlobWriter:
     def finish(self) -> Added:
         """Wait for all jobs, upload what is left, write the index. Raises: the first failure of any thread."""
         self._workers.shutdown(wait=True)
+        self.helpers.close()
         self._raise_failure()
         with self._lock:
             rest = [builder for builder in self._open.values() if builder.blobs]
             self._open = {kind: PackBuilder(kind) for kind in BlobKind}
-        for builder in rest:
-            self._slots.acquire()
-            self._uploads.submit(self._upload, builder)
+        self._upload_all(rest)
         self._uploads.shutdown(wait=True)
         self._raise_failure()
         self._write_index(force=True)
@@ -171,6 +195,7 @@ class BlobWriter:
         """Stop the threads, finished or not. Packs already uploaded are indexed, so that the next run re-uses them."""
         self._failure = self._failure or HoldfastError("the writer was closed")
         self._workers.shutdown(wait=True, cancel_futures=True)
+        self.helpers.close()
         self._uploads.shutdown(wait=True)
         try:
             self._write_index(force=True)
@@ -178,18 +203,26 @@ class BlobWriter:
             # The failure that brought us here is the one to report; packs without an index are found by prune.
             log.warning("cannot index what was uploaded: %s", error)
 
-    def _append(self, kind: BlobKind, found: BlobId, sealed: bytes, raw_length: int, size: int) -> None:
-        full = None
+    def _append(self, kind: BlobKind, blob: SealedBlob) -> None:
         with self._lock:
-            builder = self._open[kind]
-            builder.add(found, sealed, raw_length)
-            self.added.blobs += 1
-            self.added.bytes += size
-            if builder.size >= self._pack_size:
-                full, self._open[kind] = builder, PackBuilder(kind)
-        if full is not None:
+            full = self._put_into_pack(kind, blob)
+        self._upload_all(full)
+
+    def _put_into_pack(self, kind: BlobKind, blob: SealedBlob) -> list[PackBuilder]:
+        """Under the lock; the packs that are full by it."""
+        builder = self._open[kind]
+        builder.add(blob.id, blob.stored, blob.raw_length)
+        self.added.blobs += 1
+        self.added.bytes += blob.size
+        if builder.size < self._pack_size:
+            return []
+        self._open[kind] = PackBuilder(kind)
+        return [builder]
+
+    def _upload_all(self, full: Iterable[PackBuilder]) -> None:
+        for builder in full:
             self._slots.acquire()
-            self._uploads.submit(self._upload, full)
+            self._uploads.submit(self._upload, builder)
 
     def _upload(self, builder: PackBuilder) -> None:
         try:
