@@ -1,60 +1,111 @@
-"""Measuring whole processes: wall time and peak memory, alternating between the two that are compared."""
+"""Measuring whole processes: wall time, CPU time and peak memory, alternating between those that are compared."""
 
 from __future__ import annotations
 
 import os
 import statistics
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NamedTuple
+
+HEAD = "| job | who | wall | holdfast's share of it | CPU | peak memory |\n|---|---|---|---|---|---|"
 
 
 class Run(NamedTuple):
-    """One process: seconds from start to end, CPU seconds, and the largest resident size in MiB."""
+    """One command: seconds from start to end, CPU seconds, the largest resident MiB of all its processes together."""
 
     wall: float
     cpu: float
     peak: float
 
 
-class Versus(NamedTuple):
-    """The medians of both sides of one job."""
-
-    job: str
-    ours: Run
-    theirs: Run
-
-    def __str__(self) -> str:
-        return (
-            f"| {self.job} | {self.ours.wall:.2f} s | {self.theirs.wall:.2f} s | "
-            f"{self.ours.wall / self.theirs.wall:.2f} | {self.ours.cpu:.1f} s | {self.theirs.cpu:.1f} s | "
-            f"{self.ours.peak:.0f} MiB | {self.theirs.peak:.0f} MiB |"
-        )
-
-
-HEAD = (
-    "| job | holdfast | restic | ratio of wall | CPU holdfast | CPU restic | peak holdfast | peak restic |\n"
-    "|---|---|---|---|---|---|---|---|"
-)
-
-
-def run(argv: Sequence[str | os.PathLike[str]], env: Mapping[str, str]) -> Run:
-    """Run a process to its end; its failure is the benchmark's."""
+def run(argv: Sequence[str | os.PathLike[str]], env: Mapping[str, str], *, folder: Path | None = None) -> Run:
+    """Run a command to its end; its failure is the benchmark's."""
     started = time.monotonic()
-    child = subprocess.Popen(argv, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+    child = subprocess.Popen(argv, env={**os.environ, **env}, stdout=subprocess.DEVNULL, cwd=folder)
+    watch = _Watch(child.pid)
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.monotonic() - started
     child.returncode = os.waitstatus_to_exitcode(status)
     assert child.returncode == 0, argv
-    return Run(wall, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
+    return Run(wall, usage.ru_utime + usage.ru_stime, watch.stop())
 
 
-def versus(job: str, ours: Callable[[int], Run], theirs: Callable[[int], Run], *, rounds: int) -> Versus:
-    """Both sides in turn, `rounds` times, so that noise of the machine hits both; the medians."""
-    runs = [(ours(number), theirs(number)) for number in range(rounds)]
-    return Versus(job, _median([pair[0] for pair in runs]), _median([pair[1] for pair in runs]))
+class _Watch:
+    """The memory of a process and its children, looked at ten times a second.
+
+    The kernel's own `ru_maxrss` is of no use: it begins with the size of the process that forked, which is pytest's.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._pid, self._peak = pid, 0.0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> float:
+        """End it; the largest sum seen, in MiB."""
+        self._ended.set()
+        self._thread.join()
+        return self._peak
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.1):
+            family = [self._pid, *_children(self._pid)]
+            if len(family) == 1:
+                self._peak = max(self._peak, _figure(f"/proc/{self._pid}/status", "VmHWM:"))
+            else:  # pages that they share count once
+                self._peak = max(self._peak, sum(_figure(f"/proc/{pid}/smaps_rollup", "Pss:") for pid in family))
 
 
-def _median(runs: Sequence[Run]) -> Run:
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found + [below for child in found for below in _children(child)]
+
+
+def _figure(path: str, name: str) -> float:
+    """A line of a file of /proc, from KiB to MiB; 0 when the process is gone."""
+    with suppress(OSError):
+        for line in Path(path).read_text().splitlines():
+            if line.startswith(name):
+                return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def compare(
+    job: str,
+    sides: Sequence[tuple[str, Callable[[], Run | None]]],
+    *,
+    rounds: int,
+    before: Callable[[int], None] | None = None,
+) -> Iterator[str]:
+    """All sides in turn, `rounds` times, so that noise of the machine hits all; lines of a table with their medians.
+
+    The first side is the one that the others are compared with. A side that has no such job is left out.
+    """
+    runs: list[list[Run]] = [[] for _ in sides]
+    for number in range(rounds):
+        if before is not None:
+            before(number)
+        for (_, work), found in zip(sides, runs, strict=True):
+            one = work()
+            if one is not None:
+                found.append(one)
+    first = median(runs[0])
+    for (name, _), found in zip(sides, runs, strict=True):
+        if found:
+            middle = median(found)
+            share = "" if found is runs[0] else f"{first.wall / middle.wall:.2f}"
+            yield f"| {job} | {name} | {middle.wall:.2f} s | {share} | {middle.cpu:.1f} s | {middle.peak:.0f} MiB |"
+
+
+def median(runs: Sequence[Run]) -> Run:
+    """Each figure's median."""
     return Run(*(statistics.median(values) for values in zip(*runs, strict=True)))

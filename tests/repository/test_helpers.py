@@ -1,4 +1,4 @@
-"""Helper processes: the same snapshot with them, without them, and when they die; nothing secret shows, nothing stays."""
+"""Helper processes: the same tree with them, without them, when they die; nothing secret shows, nothing stays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ from holdfast.repository.sealing import Sealed, Wanted, seal_files
 from tests.support.repositories import backup_directory, latest, new_repository
 
 FILES = 700
-_NAMES = "import time, sys\nfrom holdfast.repository.crypto import MasterKey\nfrom holdfast.repository.helpers import *\n"
+_NAMES = (
+    "import time, sys\nfrom holdfast.repository.crypto import MasterKey\nfrom holdfast.repository.helpers import *\n"
+)
 
 
 @pytest.fixture(autouse=True)
@@ -113,7 +115,9 @@ def test_nothing_secret_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_nothing_is_left_when_the_writer_is_killed() -> None:
-    code = _NAMES + "h = Helpers(MasterKey.generate(), 2, 2)\nh._start()\nprint(*[p._process.pid for p in h._started])\n"
+    code = (
+        _NAMES + "h = Helpers(MasterKey.generate(), 2, 2)\nh._start()\nprint(*[p._process.pid for p in h._started])\n"
+    )
     parent = subprocess.Popen(
         [sys.executable, "-c", code + "sys.stdout.flush()\ntime.sleep(60)"], stdout=subprocess.PIPE, text=True
     )
