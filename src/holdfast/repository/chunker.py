@@ -24,7 +24,8 @@ MIN_SIZE, AVERAGE_SIZE, MAX_SIZE = 512 << 10, 1 << 20, 8 << 20
 GROUP = 1 << 20
 """Bytes of small blobs that one worker saves in one go."""
 
-_SEGMENT = 16 << 20
+_SEGMENT = 4 << 20
+"""Bytes that are read at a time. Chunks that wait for a worker hold the whole segment that they are a part of."""
 
 
 def _cutter() -> FastCDC:
@@ -60,7 +61,7 @@ def fixed_groups(stream: ByteStream, size: int) -> Iterator[memoryview]:
 
 
 def cut_stream(stream: ByteStream) -> Iterator[memoryview]:
-    """The chunks of a stream, in order; holds at most one segment of 16 MiB and a chunk."""
+    """The chunks of a stream, in order; holds little more than the chunk that is being looked for."""
     carry = b""
     while True:
         segment, ended = _fill(stream, carry)
@@ -74,13 +75,14 @@ def cut_stream(stream: ByteStream) -> Iterator[memoryview]:
 
 
 def _fill(stream: ByteStream, carry: bytes) -> tuple[bytes, bool]:
-    parts, size = [carry], len(carry)
-    while size < _SEGMENT:
-        piece = stream.read(_SEGMENT - size)
+    """What is left over, and the next `_SEGMENT` bytes; whether the stream has ended."""
+    parts, missing = [carry], _SEGMENT
+    while missing > 0:
+        piece = stream.read(missing)
         if not piece:
             return b"".join(parts), True
         parts.append(piece)
-        size += len(piece)
+        missing -= len(piece)
     return b"".join(parts), False
 
 
