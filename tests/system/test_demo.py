@@ -26,6 +26,7 @@ pytestmark = pytest.mark.timeout(600)
 def temporary() -> Iterator[Path]:
     """A folder for temporary files of its own, by a short path: sockets lie in it."""
     folder = tempfile.mkdtemp(prefix="demo-")
+    os.chmod(folder, 0o1777)  # noqa: S103  as /tmp is: servers run as users of their own
     yield Path(folder)
     shutil.rmtree(folder)
 
