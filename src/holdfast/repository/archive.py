@@ -30,6 +30,8 @@ RACY_MARGIN_NS = 50_000_000
 """The kernel stamps files with a clock that lags behind by up to a tick: times this close to the capture are not
 trusted."""
 
+_ID_SIZE = 32
+
 _MAX_WAITING = 2048
 """Closed directories that may wait for their contents before the reader waits for them."""
 
@@ -90,7 +92,7 @@ class TreeArchiver:
         self._cutoff = parent.taken_ns - RACY_MARGIN_NS if parent else 0
         self._on_progress = on_progress or (lambda _: None)
         self._contents = ContentReader(blobs, self._count_bytes)
-        self._links: dict[tuple[int, int], Node | PendingFile] = {}
+        self._links: dict[tuple[int, int], _FirstLink] = {}
         root = _Directory(Entry(b"", Kind.DIR), self._known(parent.tree if parent else ""))
         self._stack = [root]
         self._closing: deque[_Directory] = deque()
@@ -214,13 +216,18 @@ class TreeArchiver:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def _file(self, entry: Entry, before: Node | None) -> Node | PendingFile:
-        link = (entry.device, entry.inode) if entry.links > 1 else None
-        if link is not None and link in self._links:
-            return self._linked(entry, self._links[link])
-        found = self._capture(entry, before)
-        if link is not None:
-            self._links[link] = found
-        return found
+        if entry.links <= 1:
+            return self._capture(entry, before)
+        inode = (entry.device, entry.inode)
+        first = self._links.get(inode)
+        if first is None:
+            found = self._capture(entry, before)
+            self._links[inode] = _FirstLink(found, entry.links - 1)
+            return found
+        first.left -= 1
+        if first.left == 0:
+            del self._links[inode]
+        return self._linked(entry, first)
 
     def _capture(self, entry: Entry, before: Node | None) -> Node | PendingFile:
         if before is not None and self._unchanged(entry, before):
@@ -245,13 +252,13 @@ class TreeArchiver:
         entry.size = len(data)
         return [self._blobs.save(BlobKind.DATA, data).hex()] if data else []
 
-    def _linked(self, entry: Entry, first: Node | PendingFile) -> Node | PendingFile:
+    def _linked(self, entry: Entry, first: _FirstLink) -> Node | PendingFile:
         """A further hard link: the content of the first, without reading it again."""
         self.stats.files_unmodified += 1
-        if isinstance(first, Node):
-            entry.size = first.size
-            return node_from_entry(entry, content=first.blobs)
-        return _Link(entry, first)
+        if first.pending is not None:
+            return _Link(entry, first.pending)
+        entry.size = first.size
+        return node_from_entry(entry, content=first.content)
 
     def _unchanged(self, entry: Entry, before: Node) -> bool:
         return (
@@ -278,7 +285,14 @@ class TreeArchiver:
         else:
             if captured.changed:
                 self._note(f"{path}: changed while it was read, three times; its copy may mix old and new")
+            self._remember(pending.entry, captured.content)
             yield node_from_entry(pending.entry, content=captured.content)
+
+    def _remember(self, entry: Entry, content: list[str]) -> None:
+        """A file with more links than were met is remembered by its blobs alone: there may be millions of them."""
+        first = self._links.get((entry.device, entry.inode)) if entry.links > 1 else None
+        if first is not None:
+            first.settle(entry.size, content)
 
     def _note(self, line: str) -> None:
         self.stats.notes.append(line)
@@ -286,6 +300,29 @@ class TreeArchiver:
     def _count_bytes(self, count: int) -> None:
         # Called from several threads: the sum serves progress and is allowed to be a little behind.
         self.stats.bytes += count
+
+
+class _FirstLink:
+    """The content of a file that has more links: on its way, or its size and blobs. `left` links are still to come."""
+
+    __slots__ = ("_blobs", "left", "pending", "size")
+
+    def __init__(self, found: Node | PendingFile, left: int) -> None:
+        self.left = left
+        self.pending: PendingFile | None = None
+        self.size, self._blobs = 0, b""
+        if isinstance(found, Node):
+            self.settle(found.size, found.blobs)
+        else:
+            self.pending = found
+
+    def settle(self, size: int, content: list[str]) -> None:
+        self.pending, self.size = None, size
+        self._blobs = b"".join(map(bytes.fromhex, content))
+
+    @property
+    def content(self) -> list[str]:
+        return [self._blobs[at : at + _ID_SIZE].hex() for at in range(0, len(self._blobs), _ID_SIZE)]
 
 
 class _Link(PendingFile):
