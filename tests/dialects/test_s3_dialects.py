@@ -20,7 +20,7 @@ from holdfast.store.base import Store
 from holdfast.store.s3_client import Credentials
 from tests.dialects.conftest import Front, open_at
 from tests.support import s3_dialects as dialects
-from tests.support.proxy import Behaviour, Certificate, Proxy, passes_on
+from tests.support.proxy import Answer, Behaviour, Certificate, Forward, Proxy, Request, passes_on
 from tests.support.repositories import PASSWORD, backup_directory, latest, new_repository_on
 from tests.support.trees import describe
 
@@ -171,7 +171,7 @@ def test_without_any_digest_reading_back_still_notices(front: Front, source: Pat
     """Neither the server nor its ETag tells: the upload passes, and verify and restore do not."""
     flips = dialects.flips_a_bit("*/app/data/*", digests=False)
 
-    def both(request: dialects.Request, forward: dialects.Forward) -> dialects.Answer:
+    def both(request: Request, forward: Forward) -> Answer:
         return dialects.ignores_checksums(request, lambda changed: flips(changed, forward))
 
     proxy = front(both)
