@@ -63,8 +63,14 @@ def expire_archives(config: str) -> list[WalExpiryReport]:
 
 @step("prune", "prune")
 def prune_data(config: str) -> PruneReport:
-    """Delete what nothing refers to any more."""
-    with explained(), repository_of(configuration(config)) as repository:
-        report = prune(repository)
-        get_run_logger().info("pruned: %s freed in %s", size(report.bytes_freed), seconds(report.seconds))
+    """Mark what nothing refers to any more; delete what was marked before the grace period."""
+    with explained():
+        loaded = configuration(config)
+        with repository_of(loaded) as repository:
+            report = prune(repository, grace_hours=loaded.repository.grace_hours)
+        logger = get_run_logger()
+        logger.info("pruned: %s freed in %s", size(report.bytes_freed), seconds(report.seconds))
+        if report.next_due is not None:
+            due = moment(report.next_due)
+            logger.info("marked: %s in %d packs, to go after %s", size(report.bytes_marked), report.packs_marked, due)
         return report

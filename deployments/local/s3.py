@@ -20,7 +20,7 @@ from deployments.local.kept import Command, Kept
 from deployments.local.machine import CannotProvide, find_tool
 from deployments.local.packages import ensure_tool
 
-LISTENING = re.compile(r"Starting s3 server on \[(http://127\.0\.0\.1:\d+)/\]")
+LISTENING = re.compile(r"Starting s3 server on \[(https?://127\.0\.0\.1:\d+)/\]")
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class RcloneServer:
 
     Args:
         directory: where the buckets lie, each one a folder; by default a temporary one that goes away with the server.
+        tls: files of a certificate and its key; with them it speaks HTTPS.
     """
 
-    def __init__(self, directory: str | None = None) -> None:
+    def __init__(self, directory: str | None = None, *, tls: tuple[str, str] | None = None) -> None:
         self._directory = directory
+        self._tls = ("--cert", tls[0], "--key", tls[1]) if tls else ()
         self._kept: Kept | None = None
 
     def start(self, *, seconds: float = 20.0) -> S3Endpoint:
@@ -58,7 +60,7 @@ class RcloneServer:
         os.makedirs(directory, exist_ok=True)
         access_key, secret_key = f"hf{secrets.token_hex(8)}", secrets.token_hex(20)
         # The temporary folder stands in the arguments so that a left-over server is known by it.
-        options = ("--config", kept.path("rclone.conf"), "--addr", "127.0.0.1:0", "--vfs-cache-mode", "off")
+        options = ("--config", kept.path("rclone.conf"), "--addr", "127.0.0.1:0", "--vfs-cache-mode", "off", *self._tls)
         try:
             kept.start(
                 [Command("rclone", (rclone, "serve", "s3", *options, directory))],

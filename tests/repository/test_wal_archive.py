@@ -232,7 +232,7 @@ def test_restic_check_and_prune_leave_the_archive_alone(tmp_path: Path, referee:
     put(archive, FIRST, segment_bytes(1))
     before = sorted(info.key for info in repository.store.list("wal"))
     assert not verify(repository).problems
-    prune(repository, grace_hours=0)
+    prune(repository, grace_hours=0, orphan_hours=0)
     referee(tmp_path / "repository", "check", "--read-data")
     referee(tmp_path / "repository", "prune")
     assert sorted(info.key for info in repository.store.list("wal")) == before

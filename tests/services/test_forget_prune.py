@@ -13,7 +13,6 @@ import pytest
 from holdfast.errors import CorruptObject, HoldfastError
 from holdfast.model.proof import Proof
 from holdfast.policy.retention import Rules
-from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.repository.usage import measure_usage
 from holdfast.services.backup import take_backup
@@ -91,9 +90,9 @@ def test_forgotten_pruned_and_whole(filled: Path, referee: Restic, tmp_path: Pat
     repository = reopen(filled)
     plan = plan_retention(repository, "shop", Rules(keep_last=2))
     assert len(forget(repository, plan).points) == 10
-    dry = prune(repository, dry_run=True)
+    dry = prune(repository, dry_run=True, grace_hours=0)
     before = sum(file.stat().st_size for file in filled.glob("data/*/*"))
-    report = prune(repository)
+    report = prune(repository, grace_hours=0)
     after = sum(file.stat().st_size for file in filled.glob("data/*/*"))
     assert report.bytes_freed == dry.bytes_freed
     assert before - after > 2_500_000
@@ -101,7 +100,8 @@ def test_forgotten_pruned_and_whole(filled: Path, referee: Restic, tmp_path: Pat
     newest = repository.snapshots().snapshots[-1]
     restore_directory(repository, newest, tmp_path / "out")
     assert describe(tmp_path / "out") == describe(tmp_path / "source")
-    assert prune(repository).bytes_freed == 0
+    assert prune(repository, grace_hours=0).bytes_freed == 0
+    assert not list(filled.glob("holdfast/*/*"))
     assert not plan_retention(repository, "shop", Rules(keep_last=2)).remove
 
 
@@ -115,7 +115,7 @@ def test_mostly_dead_packs_are_rewritten(tmp_path: Path, referee: Restic) -> Non
         (source / f"{number}").unlink()
     back_up_at(repository, source, START + timedelta(days=1))
     forget(repository, plan_retention(repository, "shop", Rules(keep_last=1)))
-    report = prune(repository)
+    report = prune(repository, grace_hours=0)
     assert report.packs_repacked >= 1
     assert report.bytes_freed > 2_000_000
     assert "no errors were found" in referee(tmp_path / "repository", "check", "--read-data")
@@ -166,9 +166,9 @@ def test_a_dry_run_disturbs_no_backup_and_counts_what_would_be_forgotten(filled:
     plan = plan_retention(repository, "shop", Rules(keep_last=2))
     with repository.lock():  # as a backup holds it
         dry = prune(repository, dry_run=True, without=snapshots_of(repository, plan))
-    assert dry.bytes_freed > 2_500_000
+    assert dry.bytes_marked > 2_500_000
     forget(repository, plan)
-    assert prune(repository).bytes_freed == dry.bytes_freed
+    assert prune(repository).bytes_marked == dry.bytes_marked
 
 
 def test_what_restic_made_is_left_alone(filled: Path, referee: Restic, tmp_path: Path) -> None:
@@ -193,8 +193,21 @@ def test_a_proof_that_cannot_be_read_is_told_with_the_plan(filled: Path) -> None
     assert "ab" * 32 in plan.notes[0]
 
 
-def test_killed_at_any_step_of_a_forget_every_point_is_whole_or_doomed(filled: Path, tmp_path: Path) -> None:
-    for at in range(1, 60):
+@pytest.fixture
+def no_settling(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process works at a time here: a lock need not wait for others that take one at the same moment."""
+    monkeypatch.setattr("holdfast.repository.lock._SETTLE_SECONDS", 0.0)
+
+
+SOME, EVERY = range(1, 200, 17), range(1, 200)
+"""Steps at which a run is killed: some of them by default, all of them with `pytest -m soak tests/services`."""
+
+
+@pytest.mark.parametrize("steps", [SOME, pytest.param(EVERY, marks=pytest.mark.soak)], ids=["some", "every"])
+def test_killed_at_any_step_of_a_forget_every_point_is_whole_or_doomed(
+    filled: Path, tmp_path: Path, no_settling: None, steps: range
+) -> None:
+    for at in steps:
         path = tmp_path / "crash"
         shutil.copytree(filled, path)
         plan = plan_retention(reopen(path), "shop", Rules(keep_last=9))
@@ -211,7 +224,7 @@ def test_killed_at_any_step_of_a_forget_every_point_is_whole_or_doomed(filled: P
             assert len(reopen(path).snapshots().snapshots) == 9
             shutil.rmtree(path)
             continue
-        assert at > 5
+        assert at > 30
         return
     pytest.fail("it never came to its end")
 
@@ -236,7 +249,7 @@ def test_damage_stops_forget_or_prune_before_anything_is_deleted(filled: Path, f
 
 def _tree_packs(path: Path) -> list[Path]:
     usage = measure_usage(reopen(path))
-    names = [pack for pack, blobs in usage.packs.items() if any(blob.kind == BlobKind.TREE for blob in blobs)]
+    names = [pack for pack, count in usage.packs.items() if count.trees]
     return [path / "data" / name[:2] / name for name in names]
 
 
@@ -248,31 +261,37 @@ def test_a_young_pack_without_an_index_is_left_alone(filled: Path) -> None:
     repository = reopen(filled)
     assert prune(repository).packs_fresh == 1
     assert stray.exists()
-    assert prune(repository, grace_hours=0, now=lambda: stray.stat().st_mtime + 60).packs_orphaned == 1
+    assert prune(repository, orphan_hours=0, now=lambda: stray.stat().st_mtime + 60).packs_orphaned == 1
     assert not stray.exists()
 
 
-def test_killed_at_any_step_of_a_prune_the_repository_is_whole(filled: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("steps", [SOME, pytest.param(EVERY, marks=pytest.mark.soak)], ids=["some", "every"])
+def test_killed_at_any_step_of_a_prune_the_repository_is_whole(
+    filled: Path, tmp_path: Path, no_settling: None, steps: range
+) -> None:
+    """Marks of three days ago are due: packs are deleted, and one is rewritten."""
     base = reopen(filled)
-    forget(base, plan_retention(base, "shop", Rules(keep_last=2)))
+    then = datetime.now(UTC) - timedelta(days=3)
+    forget(base, plan_retention(base, "shop", Rules(keep_last=2)), now=lambda: then)
+    prune(base, max_unused=0, now=then.timestamp)
     crashed = 0
-    for at in range(1, 200):
+    for at in steps:
         path = tmp_path / "crash"
         shutil.copytree(filled, path)
+        store = FaultyStore(DirectoryStore(path), Rule("*", "*", Crashes(), at=at))
         try:
-            prune(open_repository(FaultyStore(DirectoryStore(path), Rule("*", "*", Crashes(), at=at)), PASSWORD))
+            report = prune(open_repository(store, PASSWORD), max_unused=0)
         except SimulatedCrash:
             crashed += 1
             for lock in path.glob("locks/*"):
                 lock.unlink()
             found = verify(reopen(path), read_share=1)
             assert found.ok, (at, found.problems)
-            prune(reopen(path), grace_hours=0)
+            prune(reopen(path), grace_hours=0, orphan_hours=0)
             assert not measure_usage(reopen(path)).unindexed
             shutil.rmtree(path)
             continue
-        except HoldfastError:
-            shutil.rmtree(path)
-            continue
+        assert report.packs_deleted
+        assert report.packs_repacked
         break
-    assert crashed > 10
+    assert crashed > 3

@@ -71,7 +71,7 @@ def _work_together(url: str, tmp_path: Path, *, writers: int, rounds: int, env: 
     pruned = 0
     while any(child.poll() is None for child in children):
         try:
-            prune(open_repository(_store(url, env), PASSWORD), grace_hours=0, max_unused=0)
+            prune(open_repository(_store(url, env), PASSWORD), grace_hours=0, orphan_hours=0, max_unused=0)
             pruned += 1
         except RepositoryLocked:
             pass  # a writer is at work: the next try comes
@@ -127,6 +127,7 @@ class Life(RuleBasedStateMachine):
         self.expected: dict[str, dict[bytes, Facts]] = {}
         self.chance = random.Random(1)
         self.counter = 0
+        self.clock = time.time()
 
     def teardown(self) -> None:
         try:
@@ -173,15 +174,19 @@ class Life(RuleBasedStateMachine):
         DirectoryStore(self.path).delete(f"snapshots/{gone}")
         del self.expected[gone]
 
-    @rule(max_unused=st.sampled_from([0.0, 0.3]))
-    def prune(self, max_unused: float) -> None:
-        prune(reopen(self.path), grace_hours=0, max_unused=max_unused)
+    @rule(max_unused=st.sampled_from([0.0, 0.3]), grace=st.sampled_from([0.0, 24.0]), hours=st.sampled_from([1, 30]))
+    def prune(self, max_unused: float, grace: float, hours: int) -> None:
+        self.clock += hours * 3600
+        prune(reopen(self.path), grace_hours=grace, orphan_hours=0, max_unused=max_unused, now=lambda: self.clock)
 
-    @rule(at=st.integers(1, 20), after=st.booleans())
-    def prune_that_crashes(self, at: int, after: bool) -> None:
+    @rule(
+        at=st.integers(1, 30), after=st.booleans(), grace=st.sampled_from([0.0, 24.0]), hours=st.sampled_from([1, 30])
+    )
+    def prune_that_crashes(self, at: int, after: bool, grace: float, hours: int) -> None:
+        self.clock += hours * 3600
         store = FaultyStore(DirectoryStore(self.path), Rule("*", "*", Crashes(after=after), at=at))
         try:
-            prune(open_repository(store, PASSWORD), grace_hours=0, max_unused=0)
+            prune(open_repository(store, PASSWORD), grace_hours=grace, max_unused=0, now=lambda: self.clock)
         except SimulatedCrash:
             self._forget_locks()
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import fnmatch
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 from holdfast.errors import HoldfastError, StoreUnavailable
 from holdfast.store.base import Bytes, ObjectInfo, Store
@@ -86,6 +87,29 @@ class Damaged:
             return bytes(changed)
 
         return _of_bytes(work(), flip)
+
+
+@dataclass(frozen=True)
+class Slow:
+    """The work takes `seconds` longer."""
+
+    seconds: float
+
+    def __call__(self, work: Callable[[], T], /) -> T:
+        time.sleep(self.seconds)
+        return work()
+
+
+@dataclass(frozen=True)
+class Lags:
+    """A listing does not show the newest `hidden` objects yet."""
+
+    hidden: int = 1
+
+    def __call__(self, work: Callable[[], T], /) -> T:
+        found: Any = work()  # the iterator of a `list`
+        listed: Any = iter(sorted(found, key=lambda info: info.modified or 0.0)[: -self.hidden])
+        return cast("T", listed)
 
 
 @dataclass

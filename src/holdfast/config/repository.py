@@ -20,6 +20,8 @@ from holdfast.config.fields import (
     RepositoryUrl,
     SecretFile,
     SecretVariable,
+    TimeText,
+    length,
     rate_bytes,
 )
 from holdfast.config.secret import Secret, read_secret_file, read_secret_variable
@@ -138,6 +140,17 @@ class Limits(Model):
         )
 
 
+class Prune(Model):
+    """How data goes that no snapshot refers to any more."""
+
+    grace: TimeText = Field(
+        default="1d",
+        description="How long such data stays after it was found. So long `holdfast forget --undo` brings back what "
+        "was forgotten, and a run that was broken off finds what it uploaded. The first prune after it deletes.",
+        examples=["1d", "12h", "7d"],
+    )
+
+
 class Repository(Model):
     """Where the backups are kept: a restic repository of format version 2."""
 
@@ -165,6 +178,7 @@ class Repository(Model):
         examples=["auto", "off", 9],
     )
     limits: Limits | None = Field(default=None, description="How hard the store is used.")
+    prune: Prune | None = Field(default=None, description="How data goes that no snapshot refers to any more.")
 
     @classmethod
     def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
@@ -190,6 +204,11 @@ class Repository(Model):
         return RepositoryAccess(
             self.url, self.password(env), self.s3.options() if self.s3 else S3Options(), self.store_limits()
         )
+
+    @property
+    def grace_hours(self) -> float:
+        """How long unused data stays after it was marked."""
+        return length((self.prune or Prune()).grace) / 3600
 
     def store_limits(self) -> StoreLimits:
         """How hard the store may be used."""

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
 import msgspec
@@ -134,6 +135,10 @@ class Index:
         pack, offset, length, raw_length = table.row(blob_id, at)
         return Location(self._packs[pack], offset, length, raw_length)
 
+    def row(self, kind: BlobKind, blob_id: BlobId) -> int:
+        """The number of a blob's row among those whose ids begin with the same two bytes; -1 when it is not known."""
+        return self._tables[kind].find(blob_id) // _ROW.size
+
     def add(self, pack: str, blobs: Iterable[PackedBlob]) -> None:
         """Record a pack. A blob that is already known stays where it was found first."""
         with self._lock:
@@ -146,6 +151,40 @@ class Index:
                     table.add(blob.id, number, blob.offset, blob.length, blob.raw_length)
 
 
+class BlobSet:
+    """A set of blobs that an index knows, at one byte for each row of the index."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._rows: dict[BlobKind, list[bytearray | None]] = {kind: [None] * _BUCKETS for kind in BlobKind}
+
+    def add(self, kind: BlobKind, blob: BlobId) -> bool:
+        """Add a blob; whether it is new. Raises: KeyError when the index does not know it."""
+        row = self._index.row(kind, blob)
+        if row < 0:
+            raise KeyError(blob)
+        number = blob[0] << 8 | blob[1]
+        rows = self._rows[kind][number]
+        if rows is None:
+            rows = self._rows[kind][number] = bytearray(row + 1)
+        elif row >= len(rows):
+            rows.extend(bytes(row + 1 - len(rows)))
+        new = not rows[row]
+        rows[row] = 1
+        return new
+
+    def has(self, kind: BlobKind, blob: BlobId) -> bool:
+        """Whether the blob is in the set."""
+        rows = self._rows[kind][blob[0] << 8 | blob[1]]
+        if rows is None:
+            return False
+        row = self._index.row(kind, blob)
+        return 0 <= row < len(rows) and bool(rows[row])
+
+
+Packs = dict[str, list[PackedBlob]]
+
+
 def load_index(store: Store, key: MasterKey, *, threads: int = 4) -> Index:
     """The index from every index file of the store.
 
@@ -153,14 +192,31 @@ def load_index(store: Store, key: MasterKey, *, threads: int = 4) -> Index:
     """
     index = Index()
     names = [info.key.rpartition("/")[2] for info in store.list(Folder.INDEX)]
-    with ThreadPoolExecutor(threads) as pool:
-        for packs in pool.map(lambda name: read_index_file(store, key, name), names):
-            for pack, blobs in packs.items():
-                index.add(pack, blobs)
+    for _, packs in read_index_files(store, key, names, threads=threads):
+        for pack, blobs in packs.items():
+            index.add(pack, blobs)
     return index
 
 
-def read_index_file(store: Store, key: MasterKey, name: str) -> dict[str, list[PackedBlob]]:
+def read_index_files(
+    store: Store, key: MasterKey, names: Iterable[str], *, threads: int = 4
+) -> Iterator[tuple[str, Packs]]:
+    """Index files by name with what they list, in order; only as many as there are threads are decoded ahead.
+
+    A decoded file takes some 30 MB: all of them at once would be more than the index itself. Raises: CorruptObject.
+    """
+    with ThreadPoolExecutor(threads, "index") as pool:
+        ahead: deque[tuple[str, Future[Packs]]] = deque()
+        for name in names:
+            ahead.append((name, pool.submit(read_index_file, store, key, name)))
+            if len(ahead) > threads:
+                found, future = ahead.popleft()
+                yield found, future.result()
+        for found, future in ahead:
+            yield found, future.result()
+
+
+def read_index_file(store: Store, key: MasterKey, name: str) -> Packs:
     """The packs and blobs that one index file lists. Raises: CorruptObject."""
     store_key = key_of(Folder.INDEX, name)
     plain = load_object(store, key, Folder.INDEX, name)
@@ -171,17 +227,17 @@ def read_index_file(store: Store, key: MasterKey, name: str) -> dict[str, list[P
         raise corrupt(store_key, "an index file", str(error)) from error
 
 
-def write_index_file(store: Store, key: MasterKey, packs: dict[str, list[PackedBlob]]) -> str:
+def write_index_file(store: Store, key: MasterKey, packs: Packs) -> str:
     """Store one index file; its name."""
     document = _IndexJson([_PackJson(pack, [_to_json(blob) for blob in blobs]) for pack, blobs in packs.items()])
     return save_object(store, key, Folder.INDEX, msgspec.json.encode(document))
 
 
-def index_parts(packs: dict[str, list[PackedBlob]]) -> Iterator[dict[str, list[PackedBlob]]]:
+def index_parts(packs: Iterable[tuple[str, list[PackedBlob]]]) -> Iterator[Packs]:
     """Packs in portions, each about as much as one index file holds."""
-    part: dict[str, list[PackedBlob]] = {}
+    part: Packs = {}
     count = 0
-    for pack, blobs in packs.items():
+    for pack, blobs in packs:
         part[pack] = blobs
         count += len(blobs)
         if count >= MAX_BLOBS_PER_FILE:

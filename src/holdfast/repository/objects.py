@@ -35,6 +35,8 @@ class Folder(StrEnum):
     PROOFS = "holdfast/proofs"
     VERIFICATIONS = "holdfast/verifications"
     MONITOR = "holdfast/monitor"
+    MARKS = "holdfast/marks"
+    FORGOTTEN = "holdfast/forgotten"
 
 
 CONFIG = "config"

@@ -90,8 +90,12 @@ def _header_entry(blob: PackedBlob) -> bytes:
 
 def header_size(blobs: list[PackedBlob]) -> int:
     """Bytes that the header of a pack with these blobs takes, its length field included."""
-    entries = sum(_COMPRESSED.size if blob.raw_length else _PLAIN.size for blob in blobs)
-    return entries + OVERHEAD + _LENGTH.size
+    return sum(map(entry_size, blobs)) + OVERHEAD + _LENGTH.size
+
+
+def entry_size(blob: PackedBlob) -> int:
+    """Bytes that a blob's entry takes in the header of its pack."""
+    return _COMPRESSED.size if blob.raw_length else _PLAIN.size
 
 
 def read_header(store: Store, key: MasterKey, store_key: str, size: int) -> list[PackedBlob]:

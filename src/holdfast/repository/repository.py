@@ -95,9 +95,10 @@ class Repository:
         self.__dict__.pop("index", None)
         self.__dict__.pop("reader", None)
 
-    def writer(self, *, level: int = DEFAULT_LEVEL) -> BlobWriter:
-        """A writer of blobs that knows what `index` knows. The caller holds a lock."""
-        return BlobWriter(self.store, self.key, self.index, level=level, uploads=max(1, self.connections // 2))
+    def writer(self, *, level: int = DEFAULT_LEVEL, index: Index | None = None) -> BlobWriter:
+        """A writer of blobs that knows what `index` knows, this one's or another. The caller holds a lock."""
+        uploads = max(1, self.connections // 2)
+        return BlobWriter(self.store, self.key, self.index if index is None else index, level=level, uploads=uploads)
 
     def save_document(self, folder: Folder, plaintext: bytes) -> str:
         """Store a sealed document; its name."""

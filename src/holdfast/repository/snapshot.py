@@ -89,16 +89,20 @@ def delete_snapshot(store: Store, snapshot_id: SnapshotId) -> None:
 
 
 def _load(store: Store, key: MasterKey, name: str) -> Snapshot | CorruptObject | None:
-    store_key = key_of(Folder.SNAPSHOTS, name)
     try:
-        decoded = msgspec.json.decode(load_object(store, key, Folder.SNAPSHOTS, name), type=SnapshotJson)
-        return _to_model(SnapshotId(name), decoded)
+        return read_snapshot(SnapshotId(name), load_object(store, key, Folder.SNAPSHOTS, name))
     except ObjectNotFound:
         return None
     except CorruptObject as error:
         return error
+
+
+def read_snapshot(snapshot_id: SnapshotId, plain: bytes) -> Snapshot | CorruptObject:
+    """A snapshot from its object's plaintext, or the error that says why it is none."""
+    try:
+        return _to_model(snapshot_id, msgspec.json.decode(plain, type=SnapshotJson))
     except (msgspec.DecodeError, ValueError, OverflowError) as error:
-        return corrupt(store_key, "a snapshot", str(error))
+        return corrupt(key_of(Folder.SNAPSHOTS, snapshot_id), "a snapshot", str(error))
 
 
 def _to_model(snapshot_id: SnapshotId, decoded: SnapshotJson) -> Snapshot:

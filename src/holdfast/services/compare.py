@@ -55,7 +55,7 @@ def compare_directory(reader: BlobReader, data: SnapshotData, directory: bytes, 
     compared = Compared()
     found = _listing(directory)
     if data.root is not None:
-        compared.problems.extend(_differences(data.root, b".", os.lstat(directory), directory))
+        compared.problems.extend(differences(data.root, b".", os.lstat(directory), directory))
     batch: list[tuple[bytes, Node]] = []
     with ThreadPoolExecutor(threads, "compare") as pool:
         futures = []
@@ -100,13 +100,14 @@ def _compare_batch(reader: BlobReader, directory: bytes, batch: list[tuple[bytes
     for path, node in batch:
         full = os.path.join(directory, path)
         status = os.lstat(full)
-        problems.extend(_differences(node, path, status, full))
+        problems.extend(differences(node, path, status, full))
         if node.type == "file" and stat.S_ISREG(status.st_mode) and status.st_size == node.size:
             problems.extend(_content_differences(reader, node, path, full))
     return problems
 
 
-def _differences(node: Node, path: bytes, status: os.stat_result, full: bytes) -> Iterator[str]:
+def differences(node: Node, path: bytes, status: os.stat_result, full: bytes) -> Iterator[str]:
+    """How an entry's type and metadata differ from its node, a line each."""
     name = os.fsdecode(path)
     kind = _KINDS[stat.S_IFMT(status.st_mode)]
     if kind.value != node.type:

@@ -17,11 +17,10 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeVar
 
-import msgspec
-
-from holdfast.config.access import RepositoryAccess
+from holdfast.config.access import RepositoryAccess, StoreLimits
 from holdfast.config.secret import read_secret_file
 from holdfast.config.sources import Directory, Postgres, Volume
 from holdfast.errors import HoldfastError, ObjectExists, ObjectNotFound
@@ -30,6 +29,9 @@ from holdfast.repository.gofields import parse_time
 from holdfast.repository.lock import STALE_SECONDS, list_locks
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.services.access import store_at
+from holdfast.services.dialect import listing_and_dialect
+from holdfast.services.finding import Finding as Finding
+from holdfast.services.finding import failed as failed
 from holdfast.store.base import Store
 from holdfast.store.url import LocalUrl, parse_url
 
@@ -42,16 +44,7 @@ T = TypeVar("T")
 _SKEW = 60.0
 _LITTLE_SPACE = 0.05
 _WRITERS = 6
-Verdict = Literal["ok", "warn", "fail"]
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one check found."""
-
-    check: str
-    verdict: Verdict
-    found: str
-    hint: str | None = None
+_PATIENCE = 15.0
 
 
 def examine(
@@ -97,7 +90,9 @@ def _warnings(findings: list[Finding]) -> Iterator[None]:
 
 def _at(access: RepositoryAccess, now: Callable[[], float]) -> list[Finding]:
     findings: list[Finding] = []
-    store = _try(findings, "credentials", lambda: store_at(access), lambda _: "found")
+    # Without limits: what is asked for is the server itself.
+    plain = replace(access, limits=StoreLimits())
+    store = _try(findings, "credentials", lambda: store_at(plain), lambda _: "found")
     if store is not None:
         try:
             findings.extend(_store(store, now))
@@ -119,17 +114,13 @@ def _try(findings: list[Finding], check: str, work: Callable[[], T], words: Call
     return value
 
 
-def failed(check: str, error: HoldfastError) -> Finding:
-    """An error as a finding."""
-    return Finding(check=check, verdict="fail", found=str(error), hint=error.hint)
-
-
 def _store(store: Store, now: Callable[[], float]) -> Iterator[Finding]:
     """Write, read, list and delete an object."""
     key, data = f"holdfast/probe-{secrets.token_hex(8)}", secrets.token_bytes(4096)
     try:
         store.put(key, data, if_absent=True)
-        problem = _probe(store, key, data)
+        late = _listed_after(store, key)
+        problem = "does not list what was written" if late is None else _probe(store, key, data)
         modified = store.head(key).modified
         winners = _race(store, f"{key}-race")
     except HoldfastError as error:
@@ -151,6 +142,7 @@ def _store(store: Store, now: Callable[[], float]) -> Iterator[Finding]:
         if winners == 1
         else "the server ignores If-None-Match: let only one host ship WAL under one name, or use another server",
     )
+    yield from listing_and_dialect(store, late or 0.0)
     skew = abs(now() - modified) if modified is not None else 0.0
     yield Finding(
         check="clock",
@@ -166,8 +158,6 @@ def _probe(store: Store, key: str, data: bytes) -> str | None:
         return "gives back other bytes than were written"
     if store.get(key, offset=100, length=50) != data[100:150]:
         return "gives a wrong range"
-    if key not in {info.key for info in store.list(key.rpartition("/")[0])}:
-        return "does not list what was just written"
     try:
         store.put(key, data + b"other", if_absent=True)
     except ObjectExists:
@@ -181,6 +171,16 @@ def _probe(store: Store, key: str, data: bytes) -> str | None:
         store.put(key, data)
         return None
     return "still has what was just deleted"
+
+
+def _listed_after(store: Store, key: str) -> float | None:
+    """Seconds until a listing shows what was just written; None when it does not come."""
+    started = time.monotonic()
+    while key not in {info.key for info in store.list(key.rpartition("/")[0])}:
+        if time.monotonic() - started > _PATIENCE:
+            return None
+        time.sleep(0.5)
+    return time.monotonic() - started
 
 
 def _race(store: Store, key: str) -> int:

@@ -104,7 +104,7 @@ class Extraction:
             self._write_wave()
             self._finish(root)
         except OSError as error:
-            raise _write_error(error, self._target) from error
+            raise write_error(error, self._target) from error
         self.done.notes.extend(self._metadata.notes)
         return self.done
 
@@ -137,24 +137,7 @@ class Extraction:
                 above.append((path, node))
 
     def _children(self, tree: str, parent: bytes) -> list[tuple[bytes, Node]]:
-        try:
-            nodes = self._repository.reader.load_tree(tree)
-        except (CorruptObject, ObjectNotFound) as error:
-            self._damage(parent, f"everything below it is lost: {error}")
-            return []
-        found: list[tuple[bytes, Node]] = []
-        seen: set[bytes] = set()
-        for node in nodes:
-            name = unquote(node.name)
-            path = os.path.join(parent, name)
-            if name in seen:
-                raise UnsafeName("a name comes twice in one directory", which=os.fsdecode(path))
-            seen.add(name)
-            if len(name) > _NAME_MAX or len(path) >= _PATH_MAX:
-                self._damage(path[:_PATH_MAX], "its path is too long here: restore to a target with a shorter path")
-            else:
-                found.append((path, node))
-        return found
+        return safe_children(self._repository, tree, parent, self._damage) or []
 
     def _take(self, path: bytes, node: Node) -> None:
         if node.type == "dir":
@@ -210,7 +193,7 @@ class Extraction:
                 self._write_whole(file, data)
                 continue
             if zeros is None:
-                zeros = _is_zeros(data)
+                zeros = is_zeros(data)
             self._write_part(file, b"" if zeros else data, offset)
 
     def _write_whole(self, file: _File, data: bytes) -> None:
@@ -218,7 +201,7 @@ class Extraction:
         fd = os.open(file.path, _MAKE, 0o600)
         file.started = True
         try:
-            _write_at(fd, data, 0)
+            write_at(fd, data, 0)
             self._finish_file(file, fd)
         finally:
             os.close(fd)
@@ -234,7 +217,7 @@ class Extraction:
             file.busy += 1
             fd = file.fd
         try:
-            _write_at(fd, data, offset)
+            write_at(fd, data, offset)
         finally:
             self._arrived(file)
 
@@ -309,13 +292,8 @@ class Extraction:
         self._on_progress(self.done)
 
     def _make_other(self, path: bytes, node: Node) -> None:
-        kinds = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK, "chardev": stat.S_IFCHR, "dev": stat.S_IFBLK}
         try:
-            if node.type == "symlink":
-                os.symlink(link_target(node), path)
-            elif node.type in kinds:
-                os.mknod(path, kinds[node.type] | 0o600, node.device)
-            else:
+            if not make_other(path, node):
                 self._damage(path, f"of a type that is not known: {node.type}")
                 return
         except PermissionError as error:
@@ -325,20 +303,63 @@ class Extraction:
         self.done.others += 1
 
 
-def _is_zeros(data: bytes) -> bool:
+def safe_children(
+    repository: Repository, tree: str, parent: bytes, damage: Callable[[bytes, str], None]
+) -> list[tuple[bytes, Node]] | None:
+    """The nodes of a tree with the paths they get below `parent`; None when it is damaged, which `damage` is told.
+
+    Raises: UnsafeName for a name that is no plain component, or comes twice.
+    """
+    try:
+        nodes = repository.reader.load_tree(tree)
+    except (CorruptObject, ObjectNotFound) as error:
+        damage(parent, f"everything below it is lost: {error}")
+        return None
+    found: list[tuple[bytes, Node]] = []
+    seen: set[bytes] = set()
+    for node in nodes:
+        name = unquote(node.name)
+        path = os.path.join(parent, name)
+        if name in seen:
+            raise UnsafeName("a name comes twice in one directory", which=os.fsdecode(path))
+        seen.add(name)
+        if len(name) > _NAME_MAX or len(path) >= _PATH_MAX:
+            damage(path[:_PATH_MAX], "its path is too long here: restore to a target with a shorter path")
+        else:
+            found.append((path, node))
+    return found
+
+
+OTHER_KINDS = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK, "chardev": stat.S_IFCHR, "dev": stat.S_IFBLK}
+
+
+def make_other(path: bytes, node: Node) -> bool:
+    """Make a symlink, device, FIFO or socket; whether the type is known. Raises: OSError."""
+    if node.type == "symlink":
+        os.symlink(link_target(node), path)
+    elif node.type in OTHER_KINDS:
+        os.mknod(path, OTHER_KINDS[node.type] | 0o600, node.device)
+    else:
+        return False
+    return True
+
+
+def is_zeros(data: bytes) -> bool:
     """Whether it may stay a hole. Compared with zeros in large pieces: looking for another byte one by one is slow."""
     if data and data[0]:
         return False
     return all(data[at : at + len(_ZEROS)] == _ZEROS[: len(data) - at] for at in range(0, len(data), len(_ZEROS)))
 
 
-def _write_at(fd: int, data: bytes, offset: int) -> None:
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """Write all of the data at an offset."""
     written = 0
     while written < len(data):
         written += os.pwrite(fd, memoryview(data)[written:] if written else data, offset + written)
 
 
-def _write_error(error: OSError, target: bytes) -> RestoreError:
+def write_error(error: OSError, target: bytes) -> RestoreError:
+    """What a failed write below the target means: TargetFull, or RestoreError."""
     which = os.fsdecode(error.filename or target)
     if error.errno in _FULL:
         free = os.statvfs(target)

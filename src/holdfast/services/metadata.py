@@ -52,6 +52,13 @@ class MetadataWriter:
         except OSError as error:
             self._refuse(kind, error)
 
+    def drop_attribute(self, path: bytes, name: str) -> None:
+        """Remove an extended attribute that an entry should not have. Raises: OSError for anything but a refusal."""
+        try:
+            os.removexattr(path, name, follow_symlinks=False)
+        except OSError as error:
+            self._refuse(f"removal of attribute {name!r}", error)
+
     @property
     def notes(self) -> list[str]:
         """One line for each kind of metadata that was refused."""

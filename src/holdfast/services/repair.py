@@ -18,12 +18,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
-from holdfast.repository.index import index_parts, read_index_file, write_index_file
+from holdfast.repository.index import Packs, index_parts, read_index_file, write_index_file
 from holdfast.repository.objects import Folder, corrupt, key_of
 from holdfast.repository.pack import PackedBlob, header_size, read_header
 from holdfast.repository.repository import Repository
-
-Packs = dict[str, list[PackedBlob]]
 
 
 class IndexRepair(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +76,7 @@ def repair_index(
         read, lost = _read_headers(repository, unread, on_progress or (lambda _done, _all: None))
         written = 0
         if not dry_run:
-            for part in index_parts(read):
+            for part in index_parts(read.items()):
                 lock.ensure_held()
                 write_index_file(repository.store, repository.key, part)
                 written += 1

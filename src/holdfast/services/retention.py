@@ -20,8 +20,8 @@ from holdfast.errors import CorruptObject
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import RestorePoint, restore_points
 from holdfast.policy.retention import Decision, Duration, Rules, decide
+from holdfast.repository.forgotten import forget_snapshot
 from holdfast.repository.repository import Repository
-from holdfast.repository.snapshot import delete_snapshot
 from holdfast.services.proofs import proofs
 from holdfast.services.stacks import stack_of
 from holdfast.services.wal_expiry import needed_points
@@ -108,7 +108,7 @@ def forget(
         for point in doomed:
             for snapshot in point.snapshots:
                 lock.ensure_held()
-                delete_snapshot(repository.store, snapshot.id)
+                forget_snapshot(repository, snapshot.id, now().timestamp())
                 forgotten.append(snapshot.id)
     return ForgetReport(stack=plan.stack, points=tuple(point.id for point in doomed), snapshots=tuple(forgotten))
 

@@ -31,6 +31,7 @@ from holdfast.store.s3_client import (
     translate,
 )
 from holdfast.store.s3_errors import missing_bucket, not_s3
+from holdfast.store.s3_probe import Dialect, probe_dialect
 
 T = TypeVar("T")
 
@@ -144,6 +145,12 @@ class S3Store:
                 self._which(key),
                 lambda: self._client.delete_object(Bucket=self._bucket, Key=name),
             )
+
+    def dialect(self, key: str) -> Dialect:
+        """What the server makes of conditions and checksums; `key` is written, and left there. Raises: as `put`."""
+        name = self._name(key)
+        which = self._which(key)
+        return self._call("cannot probe the server", which, lambda: probe_dialect(self._client, self._bucket, name))
 
     def close(self) -> None:
         """See `Store.close`."""

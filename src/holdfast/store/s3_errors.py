@@ -53,6 +53,7 @@ _BUSY = frozenset(
         "TooManyRequestsException",
     }
 )
+_DAMAGED = frozenset({"BadDigest", "XAmzContentSHA256Mismatch"})
 _BUSY_STATUS = frozenset({408, 429, 500, 502, 503, 504})
 
 
@@ -82,7 +83,7 @@ def refusal(what: str, which: str, store: str, *, code: str, status: int, messag
         return ObjectExists("a different object has this key", which=which)
     if status in _BUSY_STATUS:
         return StoreUnavailable(what, which=which, found=found, hint="try again later")
-    if code == "BadDigest":
+    if code in _DAMAGED:
         return StoreUnavailable(what, which=which, found=found, hint="the bytes were changed on their way")
     if status in (301, 307):
         return StoreError(what, which=which, found=found, hint="the bucket lies in another region: set AWS_REGION")

@@ -33,19 +33,25 @@ def _rule_options(function: click.decorators.FC) -> click.decorators.FC:
 @click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack.")
 @_rule_options
 @click.option("--dry-run", is_flag=True, help="Only show what would go, and why.")
-@click.option("--prune", "and_prune", is_flag=True, help="Then delete the data that is not used any more.")
+@click.option("--prune", "and_prune", is_flag=True, help="Then mark and delete data that is not used any more.")
+@click.option("--undo", metavar="POINT", help="Bring back a restore point or snapshot that was forgotten lately.")
 def command(
     access: Access,
     stacks: tuple[str, ...],
     keep_within: str | None,
     dry_run: bool,
     and_prune: bool,
+    undo: str | None,
     **counts: int | None,
 ) -> None:
     """Forget restore points that no rule keeps: by the rules of the configuration, or those given with one --stack.
 
-    The newest whole one and the last proven one always stay. The data stays until a prune.
+    The newest whole one and the last proven one always stay. The data stays until a prune after the grace period
+    (repository.prune.grace, a day): so long --undo brings a point back.
     """
+    if undo is not None:
+        _undo(access, undo)
+        return
     try:
         within = parse_duration(keep_within) if keep_within else None
     except ValueError as error:
@@ -59,15 +65,27 @@ def command(
         reports = [] if dry_run else [forget(repository, plan) for plan in plans]
         pruned = None
         if and_prune:
+            from holdfast.cli.commands.prune import grace_of
             from holdfast.services.prune import prune
 
             gone = {snapshot for plan in plans for snapshot in snapshots_of(repository, plan)} if dry_run else ()
-            pruned = prune(repository, dry_run=dry_run, without=gone)
+            pruned = prune(repository, dry_run=dry_run, without=gone, grace_hours=grace_of(access))
     if pruned is not None and not access.json:
         show_prune(pruned)
     expired = _expire_wal(access, dry_run=dry_run) if and_prune and access.config_path else []
     if access.json:
         text.show_json({"plans": plans, "forgotten": reports, "prune": pruned, "wal": expired})
+
+
+def _undo(access: Access, what: str) -> None:
+    from holdfast.services.undo import undo_forget
+
+    with access.open() as repository:
+        report = undo_forget(repository, what)
+    if access.json:
+        text.show_json(report)
+    else:
+        text.show(f"{what}: there again, {len(report.snapshots)} snapshots")
 
 
 def _expire_wal(access: Access, *, dry_run: bool) -> list[WalExpiryReport]:

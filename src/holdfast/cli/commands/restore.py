@@ -37,7 +37,10 @@ _SHOWN = 50
 @click.option("--in-place", is_flag=True, help="With --include: replace what matches in the source's own place.")
 @click.option("--stack", help="Restore this stack of the configuration: its volumes and databases.")
 @click.option("--replace", is_flag=True, help="Replace what is there; it is kept until the new data is whole.")
-@click.option("--dry-run", is_flag=True, help="With --stack or a recovery target: show what would be done.")
+@click.option(
+    "--delta", is_flag=True, help="With --to: bring a directory that holds an older copy up to date in place."
+)
+@click.option("--dry-run", is_flag=True, help="With --stack, --delta or a recovery target: show what would be done.")
 @recovery_options
 def command(
     access: Access,
@@ -50,6 +53,7 @@ def command(
     in_place: bool,
     stack: str | None,
     replace: bool,
+    delta: bool,
     dry_run: bool,
     recovery: Recovery | None,
 ) -> None:
@@ -63,6 +67,9 @@ def command(
     With --to it goes into a directory, and needs nothing but the repository and its password. A restore point of
     several sources gives one directory each below it.
 
+    With --delta the directory may hold an older, partial or damaged copy: what is right of it is only read, the rest
+    is fetched, and what the snapshot has not is removed. It can be run again after a kill.
+
     With a recovery target WHAT is a stack: restore shop --source db --at "2026-11-23 10:00:00+00" brings a database's
     base backup and its WAL into a new volume, or a directory (--to), ready to start and recover to that instant.
     """
@@ -74,6 +81,9 @@ def command(
     if target is not None and stack is not None:
         raise click.UsageError("--to names a directory, --stack restores to its place: not both")
     part = bool(patterns or to_volume or in_place)
+    if delta:
+        _delta(access, what, source, target, part=part, dry_run=dry_run, anything=replace)
+        return
     if part:
         _check_part(stack, target, to_volume, in_place=in_place, whole=replace or dry_run)
         from holdfast.cli.parts import restore_part
@@ -100,6 +110,16 @@ def command(
             found=damaged[0],
             hint="an older snapshot may have them whole: holdfast list",
         )
+
+
+def _delta(
+    access: Access, what: str, source: str | None, target: str | None, *, part: bool, dry_run: bool, anything: bool
+) -> None:
+    if target is None or part:
+        raise click.UsageError("--delta needs a directory that holds a copy, and brings all of it: --to DIR")
+    from holdfast.cli.delta import restore_in_place
+
+    restore_in_place(access, what, source, target, dry_run=dry_run, anything=anything)
 
 
 def _check_part(stack: str | None, target: str | None, volume: str | None, *, in_place: bool, whole: bool) -> None:
