@@ -36,6 +36,7 @@ class Site:
     cluster: Cluster
     folder: Path
     via: str = "stream"
+    more: str = ""
     config: Config = field(init=False)
     gaps: list[str] = field(default_factory=list)
 
@@ -57,6 +58,7 @@ stacks:
         host: 127.0.0.1
         port: {cluster.port}
         method: base
+        {self.more}
         wal: {{spool: {self.folder / spool}, via: {self.via}, partial_seconds: 1}}
 """
         )

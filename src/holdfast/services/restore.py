@@ -148,7 +148,7 @@ def _restore_into(
     on_progress: OnProgress | None,
     chosen: Chosen | None = None,
 ) -> Extracted:
-    made = _prepare(path)
+    made = prepare_target(path)
     try:
         return Extraction(repository, path, on_progress, chosen).run(data.tree, data.root)
     except BaseException:
@@ -187,8 +187,8 @@ def _restore_beside(
     return done
 
 
-def _prepare(path: bytes) -> bool:
-    """Make sure that the target is an empty directory; whether it was made here."""
+def prepare_target(path: bytes) -> bool:
+    """Make sure that a target is an empty directory; whether it was made here. Raises: TargetNotEmpty, RestoreError."""
     try:
         os.makedirs(path, 0o700)
     except FileExistsError:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from holdfast.services.wal import WalSource
     from holdfast.services.wal_expiry import WalExpiryReport
     from holdfast.services.wal_setup import SetupReport
-    from holdfast.services.wal_status import WalStatus
+    from holdfast.services.wal_status import BaseStatus, WalStatus
 
 ABORT = 126
 """Exit code for a restore_command: from here on PostgreSQL does not take it for the end of the archive."""
@@ -216,16 +216,20 @@ def _show_status(status: WalStatus) -> None:
         for gap in timeline.gaps:
             text.show(f"                 missing: {gap}")
     for base in status.bases:
-        verdict = (
-            f"recoverable from {base.range}"
-            if base.recoverable
-            else "waits for WAL: its own is not whole, it cannot be recovered yet"
-        )
-        text.show(f"  base backup    {base.point}: {verdict}")
+        text.show(f"  base backup    {base.point}: {_verdict(base)}")
     for finding in status.findings:
         text.show(f"  {'FINDING' if finding.critical else 'finding'}        {finding.name}: {finding.text}")
         if finding.hint:
             text.show(f"                 hint: {finding.hint}")
+
+
+def _verdict(base: BaseStatus) -> str:
+    if base.lost:
+        return "lost: it is incremental, and one that it builds on is gone"
+    if not base.recoverable:
+        return "waits for WAL: its own is not whole, it cannot be recovered yet"
+    how = f"incremental, on {base.builds_on} below it; " if base.builds_on else ""
+    return f"{how}recoverable from {base.range}"
 
 
 @command.command()
