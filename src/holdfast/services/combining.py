@@ -22,7 +22,7 @@ from holdfast.model.snapshot import Snapshot
 from holdfast.postgres.combine import combine_arguments, combine_locally
 from holdfast.repository.repository import Repository
 from holdfast.services.extraction import Extracted
-from holdfast.services.restore import RestoreReport, prepare_target, restore_directory
+from holdfast.services.restore import INCREMENTAL, RestoreReport, prepare_target, restore_directory
 
 if TYPE_CHECKING:
     from holdfast.engine.client import Engine
@@ -91,7 +91,10 @@ def restore_combined(
         bytes=sum(report.bytes for report in reports),
         seconds=sum(report.seconds for report in reports),
         damaged=damaged,
-        notes=(*last.notes, f"combined of {len(parts)} base backups with pg_combinebackup"),
+        notes=(
+            *(note for note in last.notes if note != INCREMENTAL),
+            f"combined of {len(parts)} base backups with pg_combinebackup",
+        ),
     )
 
 
