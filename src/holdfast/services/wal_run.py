@@ -50,6 +50,7 @@ class WalRunner:
         on_gap: called when only a new base backup helps.
         pause: seconds between two rounds.
         look: seconds between two looks at everything.
+        now: the clock by which files are old.
     """
 
     def __init__(
@@ -61,9 +62,10 @@ class WalRunner:
         on_gap: OnGap = lambda _source, _findings: None,
         pause: float = 1.0,
         look: float = _LOOK_SECONDS,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._config, self._repository, self._source, self._on_gap = config, repository, source, on_gap
-        self._pause, self._look = pause, look
+        self._pause, self._look, self._now = pause, look, now
         self._resources = ExitStack()
         self._receiver: Receiver | None = None
         self._shipper: Shipper | None = None
@@ -150,7 +152,7 @@ class WalRunner:
         return self._shipper
 
     def _reconcile(self) -> None:
-        moment = datetime.now(UTC)
+        moment = self._now()
         local = spool_findings(spool_state(self._source), moment)  # this much is seen without server and store
         if local:
             self._tell(local)
