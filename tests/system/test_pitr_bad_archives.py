@@ -9,7 +9,9 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from holdfast.cli.main import cli
 from holdfast.errors import (
     CorruptObject,
     WalConflict,
@@ -173,3 +175,44 @@ def test_two_clusters_of_one_name_do_not_mix(make_site: MakeSite) -> None:
         report = Shipper(archive_of(repository, system), second.source.spool).ship()
         assert isinstance(report.error, WalConflict)
         assert "another cluster" in str(report.error)
+
+
+def test_a_slot_that_fell_behind_its_limit_is_named_and_begun_again(make_site: MakeSite) -> None:
+    site = make_site(settings="max_slot_wal_keep_size = 2MB\nmin_wal_size = 2MB\nmax_wal_size = 2MB")
+    with site.archiving():
+        site.back_up()
+        site.caught_up()
+    for _ in range(3):  # nobody receives
+        fill(site.cluster, 30_000)
+        site.cluster.sql("CHECKPOINT")
+    found = {finding.name: finding for finding in site.status().findings}
+    assert "WAL is gone" in found[Name.SLOT_LOST].text
+    drop = found[Name.SLOT_LOST].hint.partition(";")[0]
+    site.cluster.sql(drop)
+    assert setup(site.config, site.source, apply=True).ready
+    with site.archiving():
+        fill(site.cluster)
+        deadline = time.monotonic() + 30
+        while Name.GAP not in site.gaps:  # what was lost
+            assert time.monotonic() < deadline, site.status()
+            time.sleep(0.1)
+        site.back_up()
+        site.caught_up()
+    assert site.status().bases[-1].recoverable
+    _, restored = site.restore("restored", LATEST)
+    assert restored.sql("SELECT count(*) FROM filler") == "110000"
+    restored.stop()
+
+
+def test_a_second_run_on_one_spool_is_refused(make_site: MakeSite) -> None:
+    site = make_site()
+    with site.archiving() as runner:
+        deadline = time.monotonic() + 20
+        while runner._receiver is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        done = CliRunner().invoke(cli, ["wal", "run", "--config", str(site.folder / "holdfast.yaml")])
+        assert isinstance(done.exception, WalNotReady)
+        assert "another process works on this spool" in str(done.exception)
+        assert runner._receiver is not None
+        assert runner._receiver.alive(), "the first goes on"

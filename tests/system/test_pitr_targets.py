@@ -76,7 +76,7 @@ def test_an_idle_server_can_be_recovered_to_any_time(make_site: MakeSite) -> Non
     assert restored.sql("SELECT max(n) FROM t") == "100"
 
 
-HOLDFAST = Path(sys.executable).with_name("holdfast")
+HOLDFAST = str(Path(sys.executable).with_name("holdfast"))
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Rules upheld here:
   again, with a growing pause, and told once when they begin and once when they are over.
 - Everything that waits is shipped before a receiver starts anew, and what was received of an older timeline is then put
   away: the receiver would go on from there, on a server that is somewhere else by now.
+- Only one loop works on a spool: two receivers would pull at one slot, and put away each other's files.
 - A gap cannot be mended but by a new base backup: whoever runs the loop is told to take one, once for each gap.
 """
 
@@ -76,15 +77,19 @@ class WalRunner:
         self.findings: list[Finding] = []
 
     def run(self, stop: threading.Event) -> None:
-        """Work until asked to stop; then ship once more what has come."""
-        try:
-            while not stop.is_set():
-                self.round()
-                stop.wait(self._pause)
-        finally:
-            self._resources.close()
-            self._receiver = None
-            self._ship(partial=True)
+        """Work until asked to stop; then ship once more what has come.
+
+        Raises: WalNotReady while another process works on this spool.
+        """
+        with self._source.spool.alone():
+            try:
+                while not stop.is_set():
+                    self.round()
+                    stop.wait(self._pause)
+            finally:
+                self._resources.close()
+                self._receiver = None
+                self._ship(partial=True)
 
     def round(self) -> None:
         """One round. Failures are told and tried again in the next."""
@@ -153,6 +158,8 @@ class WalRunner:
 
     def _reconcile(self) -> None:
         moment = self._now()
+        for name in self._source.spool.sweep(moment.timestamp()):
+            log.warning("%s: %s was left unfinished in the spool, and is removed", self._source.spec.label, name)
         local = spool_findings(spool_state(self._source), moment)  # this much is seen without server and store
         if local:
             self._tell(local)
