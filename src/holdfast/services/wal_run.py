@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_REMOVED = "has already been removed"
+"""What the server answers to a receiver that asks for WAL which it has no more (walsender.c)."""
 _LONGEST = 30.0
 _LOOK_SECONDS = 60.0
 
@@ -118,17 +120,20 @@ class WalRunner:
         cluster = ask_cluster(self._config, self._source)
         self._source.spool.claim(cluster.system)
         self._ship(partial=True)
-        self._put_away_older(cluster.timeline)
+        # Where the server has thrown away what comes next, the receiver has to begin where its slot is, behind a gap.
+        self._put_away(older_than=None if _REMOVED in said else cluster.timeline)
         self._source.spool.discard_unallocated(cluster.segment_size)
         # Made anew each time: the container, its network and the password may be others by now.
         self._resources.close()
         self._receiver = self._resources.enter_context(receiver_of(self._config, self._source, cluster.version))
         self._receiver.start()
 
-    def _put_away_older(self, timeline: int) -> None:
+    def _put_away(self, older_than: int | None) -> None:
+        """Remove what is archived of older timelines, or of all: pg_receivewal goes on behind what it finds."""
         for file in self._source.spool.waiting():
-            older = file.name.timeline < timeline and file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL)
-            if older and self._shipper is not None and self._shipper.has_confirmed(file):
+            meant = older_than is None or file.name.timeline < older_than
+            kind = file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL)
+            if meant and kind and self._shipper is not None and self._shipper.has_confirmed(file):
                 self._source.spool.remove(file)
 
     # --- shipping and looking -----------------------------------------------------------------------------------------
