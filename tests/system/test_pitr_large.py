@@ -24,7 +24,8 @@ def test_a_table_of_more_than_one_segment_file(make_site: MakeSite) -> None:
     site = make_site("--data-checksums", settings="max_wal_size = 4GB\nautovacuum = off", ready=False)
     cluster = site.cluster
     cluster.sql("CREATE TABLE big AS SELECT g AS n, repeat(md5(g::text), 30) AS x FROM generate_series(1, 1150000) g")
-    cluster.sql("VACUUM FREEZE big; CHECKPOINT")
+    cluster.sql("VACUUM FREEZE big")
+    cluster.sql("CHECKPOINT")
     assert setup(site.config, site.source, apply=True).ready
     path = cluster.data / cluster.sql("SELECT pg_relation_filepath('big')")
     second = path.with_name(f"{path.name}.1")
