@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 # Journals and locks of what tests hold are theirs, and not the machine's.
 os.environ.setdefault("HOLDFAST_STATE", tempfile.mkdtemp(prefix="holdfast-state-"))
 
-hypothesis.settings.register_profile("holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None)
+hypothesis.settings.register_profile(
+    "holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None, deadline=None
+)
 hypothesis.settings.load_profile("holdfast")
 
 ONLY_WHEN_ASKED = {"soak", "bench"}
