@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 if "HOLDFAST_STATE" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:  # a worker inherits the controller's
     os.environ["HOLDFAST_STATE"] = tempfile.mkdtemp(prefix="holdfast-state-")
 
-hypothesis.settings.register_profile("holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None)
+hypothesis.settings.register_profile(
+    "holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None, deadline=None
+)
 hypothesis.settings.load_profile("holdfast")
 
 ONLY_WHEN_ASKED = {"soak", "bench"}

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from deployments.local.engine import PrivateEngine, engine_version
 from deployments.local.images import BLANK, POSTGRES, provide
 from deployments.local.machine import CannotProvide
+from deployments.local.peers import pgbackrest, zstd
 from deployments.local.postgres import server_programs
 from deployments.local.s3 import RcloneServer, restic_binary
 
@@ -26,6 +27,7 @@ def main() -> int:
         ("S3 server", _s3),
         ("restic", restic_binary),
         ("PostgreSQL programs", _postgres),
+        ("peers to measure by", _peers),
     ):
         _report(part, prepare)
     return 0
@@ -58,6 +60,12 @@ def _s3() -> str:
 def _postgres() -> str:
     programs = server_programs()
     return f"{programs.version} ({programs.origin}) in {programs.folder}"
+
+
+def _peers() -> str:
+    zstd()
+    found = pgbackrest()
+    return f"pgBackRest {found.version}, {found.path}"
 
 
 if __name__ == "__main__":

@@ -6,19 +6,21 @@ It asserts nothing about time: it prints the tables that docs/benchmarks.md hold
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
+from deployments.local import peers
+from deployments.local.machine import CannotProvide
 from tests.bench.measure import Run, run
 from tests.support.clusters import Cluster, on_path, open_folder, programs_of, server_user
 
@@ -38,6 +40,7 @@ class Contest:
 
     cluster: Cluster
     folder: Path
+    peer: peers.Peer
     lines: list[str] = field(default_factory=list)
 
     def holdfast(self, *arguments: str) -> Run:
@@ -45,21 +48,25 @@ class Contest:
 
     def pgbackrest(self, *arguments: str) -> Run:
         """Run it as the server's user, as it wants."""
+        return run(self.command(*arguments), {})
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line for that."""
         owner = server_user()
         as_user = ["setpriv", f"--reuid={owner.pw_uid}", f"--regid={owner.pw_gid}", "--clear-groups"] if owner else []
-        config = f"--config={self.folder / 'pgbackrest.conf'}"
-        return run(
-            [
-                *as_user,
-                "pgbackrest",
-                config,
-                "--stanza=bench",
-                "--log-level-console=off",
-                "--log-level-stderr=error",
-                *arguments,
-            ],
-            {},
-        )
+        quiet = ("--log-level-console=off", "--log-level-stderr=error")
+        return [
+            *as_user,
+            self.peer.path,
+            f"--config={self.folder / 'pgbackrest.conf'}",
+            "--stanza=bench",
+            *quiet,
+            *arguments,
+        ]
+
+    def pgbackrest_each(self, commands: list[list[str]]) -> Run:
+        """Run it many times, with the processes that it leaves at work in the background: their time counts, too."""
+        return run([sys.executable, "-c", _EACH, json.dumps([self.command(*command) for command in commands])], {})
 
     def pgbench(self, *arguments: str) -> None:
         """Fill, or load."""
@@ -80,6 +87,12 @@ class Contest:
         self.lines.append(f"| {job} | {who} | {walls:.2f} s | {cpu:.1f} s | {peak:.0f} MiB | {grew:.1f} MiB |")
         print(f"\n{HEAD}\n{self.lines[-1]}", flush=True)
 
+    def speed(self, job: str, who: str, amount: float, done: Run) -> None:
+        """A row of MB/s. `amount` in MB."""
+        peak = f"{done.peak:.0f} MiB" if done.peak else ""
+        self.lines.append(f"| {job} | {who} | {amount / done.wall:.0f} MB/s | {done.cpu:.1f} s | {peak} | |")
+        print(f"\n{self.lines[-1]}", flush=True)
+
     def change_pages(self, seed: int) -> None:
         """Rewrite 1.5 % of the table's pages at random."""
         chance = random.Random(seed)
@@ -94,21 +107,24 @@ class Contest:
 
 @pytest.fixture(scope="module")
 def contest() -> Iterator[Contest]:
-    if shutil.which("pgbackrest") is None:
-        pytest.skip("pgbackrest is not installed: there is nobody to compare with")
+    try:
+        peers.zstd()
+        peer = peers.pgbackrest()
+    except CannotProvide as error:
+        pytest.skip(f"there is nobody to compare with: {error}")
     programs = programs_of(15)
     with open_folder() as folder, on_path(programs):
         for name in ("pgbackrest", "spool", "pgbackrest-spool"):
             (folder / name).mkdir(mode=0o777)
             (folder / name).chmod(0o777)
-        command = f"pgbackrest --config={folder}/pgbackrest.conf --stanza=bench archive-push %p"
+        command = f"{peer.path} --config={folder}/pgbackrest.conf --stanza=bench archive-push %p"
         cluster = Cluster.make(
             programs,
             folder / "server",
             "--data-checksums",
             settings=f"archive_mode = on\narchive_command = '{command}'\n{_SETTINGS}",
         ).start()
-        made = Contest(cluster, folder)
+        made = Contest(cluster, folder, peer)
         configure(made)
         made.pgbackrest("stanza-create")
         made.holdfast("init")
@@ -164,6 +180,7 @@ start-fast=y
 log-path={folder}/pgbackrest-spool
 log-level-file=off
 spool-path={folder}/pgbackrest-spool
+archive-get-queue-max=1GiB
 lock-path={folder}/pgbackrest-spool
 archive-check=n
 [bench]
@@ -181,7 +198,7 @@ def test_full_backup(contest: Contest) -> None:
         shutil.rmtree(contest.folder / "holdfast")
         contest.holdfast("init")
         ours.append(contest.grown("holdfast", lambda: contest.holdfast("backup", "--stack", "bench")))
-        theirs.append(contest.grown("pgbackrest", lambda: contest.pgbackrest(*_beta(), "backup", "--type=full")))
+        theirs.append(contest.grown("pgbackrest", lambda: contest.pgbackrest(*_beta(contest), "backup", "--type=full")))
         plain.append((_basebackup(contest), (contest.folder / "plain.zst").stat().st_size / (1 << 20)))
     contest.record("full backup", "holdfast", ours)
     contest.record("full backup", "pgBackRest", theirs)
@@ -193,7 +210,7 @@ def test_second_backup(contest: Contest) -> None:
     for number in range(ROUNDS):
         contest.change_pages(number)
         ours.append(contest.grown("holdfast", lambda: contest.holdfast("backup", "--stack", "bench")))
-        theirs.append(contest.grown("pgbackrest", lambda: contest.pgbackrest(*_beta(), "backup", "--type=incr")))
+        theirs.append(contest.grown("pgbackrest", lambda: contest.pgbackrest(*_beta(contest), "backup", "--type=incr")))
     contest.record("second, 1.5 % of pages changed", "holdfast", ours)
     contest.record("second, 1.5 % of pages changed", "pgBackRest, block incremental", theirs)
 
@@ -205,14 +222,16 @@ def test_restore(contest: Contest) -> None:
         ours.append((contest.holdfast("restore", "latest", "--source", "postgres:db", "--to", str(target)), 0.0))
         shutil.rmtree(target)
         other = contest.cluster.folder / "restored"
-        theirs.append((contest.pgbackrest(*_beta(), "restore", f"--pg1-path={other}", "--archive-mode=off"), 0.0))
+        theirs.append(
+            (contest.pgbackrest(*_beta(contest), "restore", f"--pg1-path={other}", "--archive-mode=off"), 0.0)
+        )
         shutil.rmtree(other)
     contest.record("restore", "holdfast", ours)
     contest.record("restore", "pgBackRest", theirs)
 
 
 def test_wal(contest: Contest) -> None:
-    """Segments of real load, shipped from a spool; pgBackRest pushes the same ones in its asynchronous way."""
+    """Segments of real load: shipped from a spool, pushed by pgBackRest in its asynchronous way, and fetched again."""
     source = contest.folder / "segments"
     shutil.rmtree(source, ignore_errors=True)
     source.mkdir()
@@ -223,13 +242,65 @@ def test_wal(contest: Contest) -> None:
     for name in names:
         shutil.copy(source / name, contest.folder / "spool" / name)
     os.sync()
-    ours = contest.holdfast("wal", "ship", "--stack", "bench")
-    theirs = _push_async(contest, source, names)
-    contest.lines.append(
-        f"| {len(names)} WAL segments shipped | holdfast, pgBackRest asynchronous | {amount / ours.wall:.0f} and "
-        f"{amount / theirs:.0f} MB/s | {ours.cpu:.1f} s | {ours.peak:.0f} MiB | |"
+    contest.speed(f"{len(names)} WAL segments shipped", "holdfast", amount, _ship(contest))
+    contest.speed(
+        f"{len(names)} WAL segments shipped", "pgBackRest, asynchronous", amount, _push(contest, source, names)
     )
-    print(f"\n{contest.lines[-1]}", flush=True)
+    contest.speed(f"{len(names)} WAL segments fetched", "holdfast", amount, _fetch(contest, names))
+    contest.speed(f"{len(names)} WAL segments fetched", "pgBackRest, asynchronous", amount, _get(contest, names))
+
+
+def _ship(contest: Contest) -> Run:
+    return contest.holdfast("wal", "ship", "--stack", "bench")
+
+
+def _fetch(contest: Contest, names: list[str]) -> Run:
+    """As a recovery does it before it writes anything: all at once."""
+    target = contest.folder / "fetched"
+    done = run([sys.executable, "-c", _PREFETCH, str(contest.folder / "holdfast.yaml"), str(target), *names], {})
+    assert len(list(target.iterdir())) == len(names)
+    shutil.rmtree(target)
+    return done
+
+
+_PREFETCH = """
+import os, sys
+from holdfast.config.loading import load
+from holdfast.model.wal import parse_wal_name
+from holdfast.repository.wal_archive import WalArchive, systems
+from holdfast.services.access import open_repository_at
+from holdfast.services.stacks import access_of
+from holdfast.services.wal_restore import bring_all
+with open_repository_at(access_of(load(sys.argv[1]))) as repository:
+    archive = WalArchive(repository.store, repository.key, next(systems(repository.store)))
+    os.mkdir(sys.argv[2])
+    bring_all(archive, [(parse_wal_name(name), name) for name in sys.argv[3:]], sys.argv[2])
+"""
+
+
+def _get(contest: Contest, names: list[str]) -> Run:
+    """One archive-get for each, as a restore_command: the first starts a process that fetches ahead into a spool."""
+    wal = contest.folder / "push"
+    for name in names:
+        (wal / "pg_wal" / name).unlink()
+    done = contest.pgbackrest_each(
+        [["--archive-async", f"--pg1-path={wal}", "archive-get", name, str(wal / "pg_wal" / name)] for name in names]
+    )
+    assert all((wal / "pg_wal" / name).exists() for name in names)
+    return done
+
+
+_EACH = """
+import ctypes, json, os, subprocess, sys
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: what is left at work becomes our child
+for command in json.loads(sys.argv[1]):
+    subprocess.run(command, check=True)
+try:
+    while True:
+        os.wait()
+except ChildProcessError:
+    pass
+"""
 
 
 def _make_segments(contest: Contest, target: Path) -> None:
@@ -246,8 +317,8 @@ def _make_segments(contest: Contest, target: Path) -> None:
                 seen.add(path.name)
 
 
-def _push_async(contest: Contest, source: Path, names: list[str]) -> float:
-    """From the first push to the last object in the repository, seconds."""
+def _push(contest: Contest, source: Path, names: list[str]) -> Run:
+    """From the first push to the last object in the repository."""
     owner = server_user()
     wal = contest.folder / "push" / "pg_wal"
     shutil.rmtree(wal.parent, ignore_errors=True)
@@ -260,16 +331,14 @@ def _push_async(contest: Contest, source: Path, names: list[str]) -> float:
         (wal / "archive_status" / f"{name}.ready").touch()
     subprocess.run(["chown", "-R", f"{owner.pw_uid}:{owner.pw_gid}" if owner else "0", str(wal.parent)], check=True)
     os.sync()
-    started = time.monotonic()
-    for name in names:
-        contest.pgbackrest("--archive-async", f"--pg1-path={wal.parent}", "archive-push", str(wal / name))
-    return time.monotonic() - started
+    return contest.pgbackrest_each(
+        [["--archive-async", f"--pg1-path={wal.parent}", "archive-push", str(wal / name)] for name in names]
+    )
 
 
-def _beta() -> list[str]:
+def _beta(contest: Contest) -> list[str]:
     """Block incremental was a beta feature in 2.45."""
-    said = subprocess.run(["pgbackrest", "version"], capture_output=True, text=True, check=True).stdout
-    return ["--beta"] if said.split()[-1] == "2.45" else []
+    return ["--beta"] if contest.peer.version == "2.45" else []
 
 
 def _basebackup(contest: Contest) -> Run:

@@ -12,16 +12,20 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.errors import CorruptObject, UnsafeName
+from holdfast.errors import CorruptObject, HoldfastError, UnsafeName
 from holdfast.model.entry import Kind
 from holdfast.model.ids import BlobId
 from holdfast.repository.blobs import Compressor, blob_id, open_blob
 from holdfast.repository.chunker import MAX_SIZE, MIN_SIZE, cut_buffer, cut_stream
 from holdfast.repository.crypto import AuthenticationError, MasterKey
+from holdfast.repository.extract import read_blobs
 from holdfast.repository.gofields import format_time, go_mode, parse_time, quote, unix_mode, unquote
 from holdfast.repository.index import Location
+from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind, PackBuilder, parse_header
 from holdfast.repository.polynomial import is_irreducible, random_irreducible
+from holdfast.store.memory import MemoryStore
+from tests.support.repositories import new_repository_on
 
 KEY = MasterKey.generate()
 
@@ -197,3 +201,39 @@ def test_polynomials_are_irreducible() -> None:
     found = random_irreducible()
     assert found.bit_length() == 54
     assert is_irreducible(found)
+
+
+def test_many_small_blobs_are_stored_and_read_as_one_by_one() -> None:
+    repository = new_repository_on(MemoryStore())
+    pieces = [*(bytes([number]) * 5000 + os.urandom(100) for number in range(40)), os.urandom(3000), b"x" * 9, b"x" * 9]
+    with repository.writer() as blobs:
+        ids = blobs.save_all(BlobKind.DATA, [memoryview(piece) for piece in pieces])
+        assert blobs.save_all(BlobKind.DATA, pieces) == ids, "known by now"
+        added = blobs.finish()
+    assert added.blobs == len(pieces) - 1, "the same one twice is stored once"
+    assert added.bytes == sum(map(len, pieces)) - 9
+    found: dict[BlobId, bytes] = {}
+    failed: list[HoldfastError] = []
+    read_blobs(repository, ids, found.__setitem__, lambda _, error: failed.append(error))
+    assert not failed
+    assert [found[blob] for blob in ids] == pieces
+    assert ids == [blob_id(piece) for piece in pieces]
+
+
+def test_of_many_small_blobs_only_the_damaged_one_is_lost() -> None:
+    repository = new_repository_on(MemoryStore())
+    pieces = [bytes([number]) * 5000 + os.urandom(100) for number in range(40)]
+    with repository.writer() as blobs:
+        ids = blobs.save_all(BlobKind.DATA, pieces)
+        blobs.finish()
+    where = repository.reader.locate(BlobKind.DATA, ids[7])
+    key = key_of(Folder.DATA, where.pack)
+    whole = repository.store.get(key)
+    at = where.offset + 20
+    repository.store.put(key, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    found: dict[BlobId, bytes] = {}
+    failed: dict[BlobId, HoldfastError] = {}
+    read_blobs(repository, ids, found.__setitem__, failed.__setitem__)
+    assert list(failed) == [ids[7]]
+    assert isinstance(failed[ids[7]], CorruptObject)
+    assert {blob: piece for blob, piece in zip(ids, pieces, strict=True) if blob != ids[7]} == found

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -181,8 +183,8 @@ def test_nothing_is_lost_while_the_store_is_away(tmp_path: Path) -> None:
     repository = new_repository_on(MemoryStore())
     store = FaultyStore(
         repository.store,
-        Rule("put", "wal/*", Fails(), times=3),
-        Rule("put", "wal/*", Lost(), at=4, times=2),
+        Rule("put", "wal/*", Fails(), times=1),
+        Rule("put", "wal/*", Lost(), at=2, times=1),
     )
     archive = WalArchive(store, repository.key, SYSTEM)
     spool = tmp_path / "spool"
@@ -190,11 +192,12 @@ def test_nothing_is_lost_while_the_store_is_away(tmp_path: Path) -> None:
     shipper = Shipper(archive, Spool(str(spool)), workers=1)
     first = shipper.ship()
     assert first.left == 3
+    assert len(first.failed) == 1, "the others wait for the next round: each would wait for the store as long again"
     assert isinstance(first.error, StoreUnavailable)
     second = shipper.ship()
-    assert second.left == 2, "the answer got lost: the file stays, whatever was stored"
+    assert second.left == 3, "the answer got lost: the file stays, whatever was stored"
     third = shipper.ship()
-    assert (third.left, third.known) == (0, 2)
+    assert (third.left, third.known, third.shipped) == (0, 1, 2)
     assert archive.stock(SIZE).segments == {1: frozenset({1, 2, 3})}
 
 
@@ -237,3 +240,51 @@ def test_restic_check_and_prune_leave_the_archive_alone(tmp_path: Path, referee:
     referee(tmp_path / "repository", "prune")
     assert sorted(info.key for info in repository.store.list("wal")) == before
     assert archive.read(FIRST)[1] == segment_bytes(1)
+
+
+def test_one_process_at_a_time_works_on_a_spool(tmp_path: Path) -> None:
+    spool = Spool(str(tmp_path))
+    with spool.alone():
+        said = f"another process works on this spool.*process {os.getpid()} on "
+        with pytest.raises(WalNotReady, match=said), Spool(str(tmp_path)).alone():
+            pass
+        assert not spool.waiting()
+    with spool.alone():
+        pass
+    with pytest.raises(WalNotReady, match="cannot be written"), Spool(str(tmp_path / "missing")).alone():
+        pass
+
+
+def test_the_lock_goes_with_its_process(tmp_path: Path) -> None:
+    code = f"""
+import time
+from holdfast.services.spool import Spool
+with Spool({str(tmp_path)!r}).alone():
+    print(flush=True)
+    time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(WalNotReady, match=f"process {other.pid} "), Spool(str(tmp_path)).alone():
+            pass
+    finally:
+        other.kill()
+        other.wait()
+    with Spool(str(tmp_path)).alone():
+        pass
+
+
+def test_only_what_was_left_unfinished_is_swept(tmp_path: Path) -> None:
+    old = (".000000010000000000000001.4711", ".00000002.history.12", ".holdfast-tmp-1-ab")
+    stay = (FIRST.text, ".000000010000000000000001", ".profile.12", "notes", ".000000010000000000000002.x")
+    for name in (*old, *stay):
+        (tmp_path / name).write_bytes(b"x")
+        os.utime(tmp_path / name, (1000, 1000))
+    new = tmp_path / ".000000010000000000000003.99"
+    new.write_bytes(b"x")
+    moment = new.stat().st_mtime
+    assert sorted(Spool(str(tmp_path)).sweep(moment + 60)) == sorted(old)
+    assert sorted(os.listdir(tmp_path)) == sorted((*stay, new.name)), "one that is new may be at work"
+    assert Spool(str(tmp_path)).sweep(moment + 3601) == [new.name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,8 @@ from holdfast.services.wal_run import WalRunner
 from holdfast.services.wal_status import WalStatus, wal_status
 from tests.support.clusters import Cluster, open_up
 
+LATEST = RecoveryTarget(TargetKind.LATEST)
+
 
 def now() -> datetime:
     return datetime.now(UTC)
@@ -36,6 +38,8 @@ class Site:
     cluster: Cluster
     folder: Path
     via: str = "stream"
+    more: str = ""
+    repository: str = ""
     config: Config = field(init=False)
     gaps: list[str] = field(default_factory=list)
 
@@ -49,7 +53,7 @@ class Site:
         document.write_text(
             f"""
 version: 1
-repository: {{url: {self.folder / "repository"}, password_file: {password}}}
+repository: {{url: "{self.repository or self.folder / "repository"}", password_file: {password}}}
 stacks:
   shop:
     postgres:
@@ -57,6 +61,7 @@ stacks:
         host: 127.0.0.1
         port: {cluster.port}
         method: base
+        {self.more}
         wal: {{spool: {self.folder / spool}, via: {self.via}, partial_seconds: 1}}
 """
         )
@@ -74,7 +79,7 @@ stacks:
         return open_repository_at(access_of(self.config))
 
     @contextlib.contextmanager
-    def archiving(self, look: float = 0.5) -> Iterator[WalRunner]:
+    def archiving(self, look: float = 0.5, clock: Callable[[], datetime] | None = None) -> Iterator[WalRunner]:
         """`holdfast wal run`, for the time of the block; what is left is shipped at its end."""
         stop = threading.Event()
         with self.open() as repository:
@@ -85,6 +90,7 @@ stacks:
                 on_gap=lambda _, found: self.gaps.extend(finding.name for finding in found),
                 pause=0.1,
                 look=look,
+                now=clock or now,
             )
             thread = threading.Thread(target=runner.run, args=(stop,))
             thread.start()
@@ -116,16 +122,24 @@ stacks:
             time.sleep(0.2)
         raise AssertionError(self.status())
 
+    def start(self, folder: Path) -> Cluster:
+        """Start what was restored into `data` of a folder, and wait until it is promoted."""
+        open_up(folder)
+        restored = Cluster(self.cluster.programs, folder, folder / "data").start()
+        restored.wait_recovered()
+        return restored
+
     def restore(self, name: str, target: RecoveryTarget) -> tuple[PitrReport, Cluster]:
         """Restore, start, and wait until it is promoted."""
         folder = self.folder / name
         folder.mkdir()
         with self.open() as repository:
             report = restore_pitr(repository, plan_pitr(repository, "shop", "db", target), str(folder / "data"))
-        open_up(folder)
-        restored = Cluster(self.cluster.programs, folder, folder / "data").start()
-        restored.wait_recovered()
-        return report, restored
+        return report, self.start(folder)
+
+
+MakeSite = Callable[..., Site]
+"""Makes a site: `initdb`'s arguments, `settings`, `via`, `ready`."""
 
 
 def at(moment: datetime, timeline: int | None = None) -> RecoveryTarget:
@@ -134,3 +148,9 @@ def at(moment: datetime, timeline: int | None = None) -> RecoveryTarget:
 
 def server_time(cluster: Cluster) -> datetime:
     return datetime.fromisoformat(cluster.sql("SELECT to_json(clock_timestamp())#>>'{}'")).astimezone(UTC)
+
+
+def fill(cluster: Cluster, rows: int = 20_000) -> None:
+    """Several segments of WAL."""
+    cluster.sql("CREATE TABLE IF NOT EXISTS filler (n int, x text)")
+    cluster.sql(f"INSERT INTO filler SELECT g, md5(g::text) FROM generate_series(1, {rows}) g")  # noqa: S608  a number of ours

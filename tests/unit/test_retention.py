@@ -92,6 +92,16 @@ def test_one_more_rule_never_removes_more(points: list[RestorePoint], rules: Rul
     assert kept(decided(points, rules)) <= kept(decided(points, more))
 
 
+@given(points=POINTS, rules=RULES, data=st.data())
+def test_what_a_point_that_stays_builds_on_stays(points: list[RestorePoint], rules: Rules, data: st.DataObject) -> None:
+    ordered = sorted(points, key=lambda point: point.time)
+    chain = [point.id for point in ordered[: data.draw(st.integers(0, len(ordered)))]]
+    builds_on = {point: tuple(chain[:number]) for number, point in enumerate(chain)}
+    without = {decision.point for decision in decide(points, rules, now=NOW) if decision.keep}
+    kept = {decision.point for decision in decide(points, rules, now=NOW, builds_on=builds_on) if decision.keep}
+    assert kept == without | {below for point in without for below in builds_on.get(point, ())}
+
+
 @given(POINTS)
 def test_no_rule_keeps_everything(points: list[RestorePoint]) -> None:
     assert kept(decided(points, Rules())) == {made.id for made in points}

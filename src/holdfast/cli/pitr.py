@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,8 @@ from holdfast.errors import ConfigError
 if TYPE_CHECKING:
     from holdfast.cli.options import Access
     from holdfast.cli.recovery import Recovery
-    from holdfast.model.base import RecoveryTarget
+    from holdfast.model.base import BaseFacts, RecoveryTarget
+    from holdfast.services.combining import Combine
     from holdfast.services.pitr import PitrPlan, PitrReport
 
 
@@ -59,7 +61,7 @@ def recover(
 
     if source is None:
         raise click.UsageError("say which database: --source NAME, as holdfast list shows it")
-    with access.open() as repository:
+    with access.open() as repository, ExitStack() as engines:
         planned = plan_pitr(repository, stack, source, target, action=asked.action)
         if not access.json:
             text.show(f"recovery of {planned.source} of {stack}:")
@@ -80,6 +82,7 @@ def recover(
                 directory,
                 restore_command=command,
                 tablespaces=tablespaces,
+                combine=_combiner(access, engines),
                 on_progress=lambda done: progress.update(f"{done.files} files, {text.size(done.bytes)}"),
             )
 
@@ -117,6 +120,20 @@ def _into_volume(
     source, moment = planned.source.partition(":")[2], datetime.now(UTC)
     name = volume or f"{planned.stack}-{source}-recovered-{moment:%Y%m%dt%H%M%S}"
     return restore_to_volume(access.config(), planned, name, write), f"volume {name}"
+
+
+def _combiner(access: Access, engines: ExitStack) -> Combine:
+    """What combines incremental backups: in the server's image only when this machine has no program for it."""
+    from holdfast.services.combining import combine_here, combiner
+    from holdfast.services.stacks import engine_of
+
+    def combine(facts: BaseFacts, parts: Sequence[str], target: str) -> None:
+        if access.config_path is None or facts.image is None:
+            combine_here(facts, parts, target)
+            return
+        combiner(engines.enter_context(engine_of(access.config())))(facts, parts, target)
+
+    return combine
 
 
 def _restore_command(access: Access, planned: PitrPlan) -> str:

@@ -209,6 +209,13 @@ class Postgres(Model):
         "its host and a WAL archive, skips unchanged files, checks every page and knows tablespaces; `stream` over "
         "the replication protocol, from anywhere; `auto` the first where it is possible.",
     )
+    incremental: Annotated[Count | None, Commented()] = Field(
+        default=None,
+        description="How many incremental base backups may follow a full one. Each holds the pages that changed since "
+        "the one before it; a recovery combines them. Needs PostgreSQL 17 or newer with `summarize_wal` on, and reads "
+        "over the stream. Where it is not possible a full one is taken, and says why.",
+        examples=[6],
+    )
     wal: Wal | None = Field(
         default=None,
         description="The WAL archive of this server, with `method: base`. Without it a base backup restores to its own "
@@ -223,6 +230,17 @@ class Postgres(Model):
         if given.get("wal") and given.get("method") != "base":
             yield wrong("a WAL archive without base backups", wanted="method: base", found="wal alone", hidden=True)
         yield from at_most_one(given, "password_file", "password_env")
+        if given.get("incremental") and given.get("method") != "base":
+            yield wrong(
+                "incremental without base backups", wanted="method: base", found="incremental alone", hidden=True
+            )
+        if given.get("incremental") and given.get("read") == "direct":
+            yield wrong(
+                "incremental base backups that are read directly",
+                wanted="read: stream; reading directly skips unchanged files by itself",
+                found="read: direct",
+                hidden=True,
+            )
         if given.get("compare") == "none" and given.get("method") != "base":
             yield wrong("a dump that nothing is recorded of", wanted="compare: rows", found="none", hidden=True)
         if "port" in given and "host" not in given:

@@ -36,12 +36,20 @@ class Canary(msgspec.Struct, frozen=True, kw_only=True):
     quiet: bool
 
 
+class BuildsOn(msgspec.Struct, frozen=True, kw_only=True):
+    """The base backup before an incremental one, as PostgreSQL knows it: where it started, and on which timeline."""
+
+    timeline: int
+    start: str
+
+
 class BaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One base backup. LSNs as text; `version` is `server_version_num`; `directory` is PGDATA on the server.
 
     `subpath` is where PGDATA lies below its volume's root ("" for the root itself). `settings` are those that a
     standby needs to be at least as high as the primary's, and some that a restore must know. `wal_included` tells that
-    the snapshot holds the WAL from start to stop itself.
+    the snapshot holds the WAL from start to stop itself. An incremental backup names the one that it builds on by its
+    start: `builds_on`; it holds only the pages that changed since.
     """
 
     method: str = METHOD
@@ -70,11 +78,16 @@ class BaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     canary: Canary | None = None
     wal_included: bool = False
     wal_archived: bool = False
+    builds_on: BuildsOn | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class BaseBackup:
-    """A base backup as recovery sees it: what lies from `start` to `stop` on `timeline` makes it consistent."""
+    """A base backup as recovery sees it: what lies from `start` to `stop` on `timeline` makes it consistent.
+
+    `below` are the base backups that an incremental one is combined with, the full one first; `lost` tells that one of
+    them is gone, and then nothing can be made of it.
+    """
 
     snapshot: SnapshotId
     point: PointId
@@ -85,6 +98,9 @@ class BaseBackup:
     stopped: datetime
     segment_size: int
     self_contained: bool = False
+    builds_on: tuple[int, Lsn] | None = None
+    below: tuple[SnapshotId, ...] = ()
+    lost: bool = False
 
 
 class TargetKind(StrEnum):

@@ -101,7 +101,9 @@ def ranges(bases: Sequence[BaseBackup], stock: Stock, last_commit: LastCommit) -
 
 
 def is_recoverable(base: BaseBackup, stock: Stock) -> bool:
-    """Whether every segment from the base's start to its stop is archived (or in the base itself)."""
+    """Whether every segment from the base's start to its stop is archived (or in the base), and what it builds on."""
+    if base.lost:
+        return False
     if base.self_contained:
         return True
     return all(stock.has(segment) for segment in needed_by(base))
@@ -257,7 +259,14 @@ def _beyond(possible: Possible, found: str) -> RestoreError:
     return _out_of_range("the target lies beyond the end of the archive", possible, found)
 
 
-def _incomplete(possible: Possible, stock: Stock) -> WalMissing:
+def _incomplete(possible: Possible, stock: Stock) -> RestoreError:
+    if possible.base.lost:
+        return RestoreError(
+            "an incremental base backup builds on one that is gone, it cannot be used",
+            which=possible.base.point,
+            wanted="every base backup back to the full one",
+            hint="take a new one: holdfast backup",
+        )
     lost = next(segment for segment in needed_by(possible.base) if not stock.has(segment))
     return WalMissing(
         "the base backup's own WAL is not whole, it cannot be used",

@@ -6,6 +6,7 @@ Rules upheld here:
   point, stays. When a count is not used up, the oldest point stays, too.
 - Above every rule: the newest whole point stays, and of the proven ones that are still there the last. An incomplete
   point never uses up a count. A stack is never emptied.
+- What a point that stays builds on stays, whatever the rules say.
 - A point from the future (a clock was wrong) stays and counts for nothing: it is not the newest one, and no span of
   time is counted back from it.
 - Nothing is forgotten after a failed run: while the newest point is incomplete, everything stays.
@@ -103,6 +104,7 @@ def decide(
     now: datetime,
     proven: Sequence[PointId] = (),
     needed: Mapping[PointId, str] | None = None,
+    builds_on: Mapping[PointId, Sequence[PointId]] | None = None,
 ) -> list[Decision]:
     """A decision for each restore point of one stack, newest first.
 
@@ -112,6 +114,8 @@ def decide(
         now: the present.
         proven: those that a drill proved, in the order of the drills.
         needed: those that something else needs (a recovery window), with the reason.
+        builds_on: the points without which a point is worth nothing (the base backups below an incremental one), all
+            of them, however far down.
     """
     by_time = sorted(points, key=lambda point: (point.time, point.id), reverse=True)
     ordered = [point for point in by_time if point.time <= now + FUTURE]
@@ -134,7 +138,16 @@ def decide(
         unkept = [point for point in ordered if not reasons[point.id]]
         _keep(unkept, "the last run was not finished: nothing is forgotten until one is", reasons)
     _keep(by_time[: len(by_time) - len(ordered)], "dated in the future: it stays, and counts for nothing", reasons)
+    _keep_below(builds_on or {}, reasons)
     return [_decision(point, reasons[point.id]) for point in by_time]
+
+
+def _keep_below(builds_on: Mapping[PointId, Sequence[PointId]], reasons: dict[PointId, list[str]]) -> None:
+    staying = [point for point, why in reasons.items() if why]
+    for point in staying:
+        for below in builds_on.get(point, ()):
+            if below in reasons:
+                reasons[below].append(f"{point} builds on it")
 
 
 def _keep(points: Sequence[RestorePoint], why: str, reasons: dict[PointId, list[str]]) -> None:

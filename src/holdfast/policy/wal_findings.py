@@ -28,6 +28,7 @@ class Name(StrEnum):
 
     SERVER = "server-unreachable"
     NO_BASE = "no-base"
+    BASE_LOST = "base-lost"
     GAP = "gap"
     BASE_INCOMPLETE = "base-incomplete"
     ARCHIVER = "archiver-stalled"
@@ -141,7 +142,7 @@ def findings(seen: Seen) -> list[Finding]:
 
 def needs_base(found: list[Finding]) -> bool:
     """Whether only a new base backup mends it."""
-    return any(finding.name in (Name.NO_BASE, Name.GAP, Name.SLOT_LOST) for finding in found)
+    return any(finding.name in (Name.NO_BASE, Name.BASE_LOST, Name.GAP, Name.SLOT_LOST) for finding in found)
 
 
 def _of_server(seen: Seen) -> Iterator[Finding]:
@@ -173,6 +174,13 @@ def _of_archive(seen: Seen) -> Iterator[Finding]:
             text=f"{reached.missing.name} is missing, though later WAL is archived: recovery from the newest base "
             f"backup ends at {reached.end}",
             hint="a new base backup begins a whole stretch again: holdfast backup",
+        )
+    elif newest.lost:
+        yield Finding(
+            name=Name.BASE_LOST,
+            critical=True,
+            text=f"the newest base backup ({newest.point}) is incremental, and one that it builds on is gone",
+            hint="take a new one, which will be full: holdfast backup",
         )
     elif not is_recoverable(newest, seen.stock):
         yield Finding(

@@ -112,6 +112,20 @@ def archive_requirements(settings: Mapping[str, str], spool: str) -> list[Requir
     ]
 
 
+def incremental_requirement(settings: Mapping[str, str]) -> Requirement:
+    """For incremental base backups; without it they are full."""
+    found = settings.get("summarize_wal")
+    return Requirement(
+        "summarize_wal",
+        "on",
+        found or "not in this version of PostgreSQL",
+        found == "on",
+        ("ALTER SYSTEM SET summarize_wal = 'on'", "SELECT pg_reload_conf()") if found else (),
+        advice=True,
+        why="without it every base backup is a full one" if found else "PostgreSQL 17 has it",
+    )
+
+
 def _level(settings: Mapping[str, str]) -> Requirement:
     level = settings.get("wal_level", "")
     sql = ("ALTER SYSTEM SET wal_level = 'replica'",)

@@ -12,48 +12,32 @@ Source: PostgreSQL manual, pg_basebackup; "Making a Base Backup".
 from __future__ import annotations
 
 import re
-import secrets
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Literal
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import msgspec
 from google_crc32c import extend as crc32c
 
-from holdfast.errors import BaseBackupFailed, CommandFailed, WalNotReady
-from holdfast.model.base import BaseFacts
+from holdfast.errors import BaseBackupFailed, CommandFailed, HoldfastError, WalNotReady
+from holdfast.model.base import BuildsOn
 from holdfast.model.entry import ByteStream, Entry, InlineContent, Kind
-from holdfast.postgres.backup_manifest import NAME, Arrived, Manifest, check_arrived, read_manifest
-from holdfast.postgres.canary import Recorded, record_canary
-from holdfast.postgres.cluster import NEEDED_SETTINGS, Cluster, describe_cluster
-from holdfast.postgres.facts import roles
+from holdfast.postgres.backup_manifest import NAME, Arrived, check_arrived, read_manifest
 from holdfast.postgres.server import Server
-from holdfast.postgres.session import Session
+from holdfast.postgres.taken import CUT, Taken, Wanted, base_facts, begin, end, leave_canary
 from holdfast.postgres.tarstream import TarStream
-
-CUT = 32 << 10
-"""Bytes of one blob of a relation file: four pages. Measured: with 1.5 % of all pages changed at random 6 % of the
-blobs change; at 64 KiB it is 11 %, at 16 KiB 3 % with twice as many blobs to keep track of."""
 
 RELATION = re.compile(rb"(?:base/\d+|global|pg_tblspc/\d+/[^/]+/\d+)/\d+(?:_[a-z]+)?(?:\.\d+)?")
 _KINDS = {tarfile.DIRTYPE: Kind.DIR, tarfile.SYMTYPE: Kind.SYMLINK}
-Compare = Literal["digest", "rows", "none"]
 
 
-@dataclass(slots=True)
-class Taken:
-    """What became of one backup, filled while it runs."""
+@dataclass(frozen=True, slots=True)
+class Before:
+    """The base backup that an incremental one builds on, and its own list of files: `backup_manifest`."""
 
-    cluster: Cluster
-    started: datetime
-    stopped: datetime | None = None
-    manifest: Manifest | None = None
-    files: dict[bytes, Arrived] = field(default_factory=dict)
-    recorded: Recorded | None = None
-    roles: tuple[str, ...] = ()
-    extensions: tuple[str, ...] = ()
+    builds_on: BuildsOn
+    manifest: bytes
 
 
 class PostgresBase:
@@ -61,34 +45,25 @@ class PostgresBase:
 
     Args:
         server: where it runs.
-        label: `postgres:shop-db`.
+        wanted: what it is called, and what is recorded.
         archived: whether its WAL is archived; else the backup brings its own.
-        subpath: where PGDATA lies below its volume, for the restore.
-        only: the databases whose tables are recorded.
-        compare: what is recorded of each table.
+        before: what it builds on, for an incremental backup. Where the server cannot, a full one is taken.
+        full_because: why it is not incremental, where that was asked for.
     """
 
     unordered = True
 
     def __init__(
-        self,
-        server: Server,
-        *,
-        label: str,
-        archived: bool,
-        subpath: str = "",
-        only: Literal["all"] | Sequence[str] = "all",
-        compare: Compare = "digest",
+        self, server: Server, wanted: Wanted, *, archived: bool, before: Before | None = None, full_because: str = ""
     ) -> None:
-        self._server, self._label, self._archived, self._subpath = server, label, archived, subpath
-        self._only, self._compare = only, compare
+        self._server, self._wanted, self._archived, self._before = server, wanted, archived, before
         self._taken: Taken | None = None
-        self._notes: list[str] = []
+        self._notes: list[str] = [_full(full_because)] if full_because else []
 
     @property
     def label(self) -> str:
         """What it is, for people and for grouping."""
-        return self._label
+        return self._wanted.label
 
     @property
     def notes(self) -> Sequence[str]:
@@ -103,49 +78,75 @@ class PostgresBase:
         taken = self._taken = self._look()
         yield from self._stream(taken)
         if taken.manifest is None:
-            raise BaseBackupFailed("the base backup has no manifest", which=self._label)
-        check_arrived(taken.manifest, taken.files, self._label)
+            raise BaseBackupFailed("the base backup has no manifest", which=self.label)
+        check_arrived(taken.manifest, taken.files, self.label)
         if taken.manifest.system not in (None, taken.cluster.system):
-            raise BaseBackupFailed("the base backup is of another cluster", which=self._label)
-        self._after(taken)
+            raise BaseBackupFailed("the base backup is of another cluster", which=self.label)
+        with self._server.session() as session:
+            end(session, taken)
+        if taken.cluster.standby:
+            self._notes.append("taken from a standby: it has no canary, a drill recovers to the backup's end")
+        leave_canary(self._server, taken, self._wanted)
 
     def facts(self) -> Mapping[str, object]:
         """Identity, place in the WAL, settings, and what a drill compares."""
-        taken = self._taken
-        assert taken is not None  # noqa: S101  facts are asked for after the entries
-        built: dict[str, object] = msgspec.to_builtins(base_facts(self._server, taken, self._subpath, "stream"))
-        built["wal_included"] = not self._archived
+        assert self._taken is not None  # noqa: S101  facts are asked for after the entries
+        facts = base_facts(self._server, self._taken, self._wanted, "stream")
+        builds_on = self._before.builds_on if self._before else None
+        facts = msgspec.structs.replace(facts, wal_included=not self._archived, builds_on=builds_on)
+        built: dict[str, object] = msgspec.to_builtins(facts)
         return built
 
     def _look(self) -> Taken:
         with self._server.session() as session:
-            cluster = describe_cluster(session)
-            started = _now(session)
-            taken = Taken(cluster, started, roles=roles(session))
-        refuse_unfit(cluster, self._label)
-        if cluster.tablespaces:
+            taken = begin(session, self.label)
+        if taken.cluster.tablespaces:
             raise WalNotReady(
                 "a base backup over the stream cannot hold tablespaces",
-                which=self._label,
+                which=self.label,
                 wanted="a server without extra tablespaces",
-                found=", ".join(space.location for space in cluster.tablespaces),
+                found=", ".join(space.location for space in taken.cluster.tablespaces),
                 hint="use method: dump, or read the data directory directly on its host",
             )
         return taken
 
     def _stream(self, taken: Taken) -> Iterator[Entry]:
+        """The members; a server that refuses an incremental backup, which shows before the first one, is asked anew."""
+        begun = False
+        try:
+            for entry in self._attempt(taken):
+                begun = True
+                yield entry
+        except HoldfastError as error:
+            if begun or self._before is None:
+                raise
+            self._before = None
+            self._notes.append(_full(f"an incremental one was refused: {error.found or error}"))
+            yield from self._attempt(taken)
+
+    def _attempt(self, taken: Taken) -> Iterator[Entry]:
         wal = "none" if self._archived else "fetch"
         arguments = ["-D", "-", "--format=tar", f"--wal-method={wal}", "--checkpoint=fast", "--no-estimate-size"]
-        label = f"--label=holdfast {self._label}"
+        arguments.append(f"--label=holdfast {self.label}")
         which = f"pg_basebackup of {self._server.where}"
-        try:
-            stream = _Output(self._server.stream("pg_basebackup", [*arguments, label]), which)
-        except CommandFailed as error:
-            raise _failed(which, error) from error
-        try:
-            yield from self._members(TarStream(stream, which), taken)
-        finally:
-            stream.close()
+        with self._beside(arguments) as more:
+            try:
+                stream = _Output(self._server.stream("pg_basebackup", more), which)
+            except CommandFailed as error:
+                raise _failed(which, error) from error
+            try:
+                yield from self._members(TarStream(stream, which), taken)
+            finally:
+                stream.close()
+
+    @contextmanager
+    def _beside(self, arguments: list[str]) -> Iterator[list[str]]:
+        """The arguments; for an incremental backup the list of files lies where pg_basebackup runs, for so long."""
+        if self._before is None:
+            yield arguments
+            return
+        with self._server.beside(self._before.manifest) as path:
+            yield [*arguments, f"--incremental={path}"]
 
     def _members(self, tar: TarStream, taken: Taken) -> Iterator[Entry]:
         root = False
@@ -159,64 +160,14 @@ class PostgresBase:
             entry = _entry(path, member)
             if path == NAME:
                 entry.content = InlineContent(_whole(tar, member.size))
-                taken.manifest = read_manifest(entry.content.data, self._label)
+                taken.manifest = read_manifest(entry.content.data, self.label)
             elif entry.kind is Kind.FILE:
                 entry.content = _Content(tar, path, taken.files)
             yield entry
 
-    def _after(self, taken: Taken) -> None:
-        with self._server.session() as session:
-            taken.stopped = _now(session)
-            taken.extensions = _extensions(session)
-        if taken.cluster.standby:
-            self._notes.append("taken from a standby: it has no canary, a drill recovers to the backup's end")
-            return
-        name = f"holdfast-{secrets.token_hex(8)}"
-        taken.recorded = record_canary(self._server, name, only=self._only, compare=self._compare)
 
-
-def refuse_unfit(cluster: Cluster, label: str) -> None:
-    """Refuse a server from which no base backup can be taken. Raises: WalNotReady with what to change."""
-    if cluster.settings.get("wal_level") == "minimal":
-        raise WalNotReady(
-            "the server writes too little WAL for a base backup",
-            which=label,
-            wanted="wal_level = replica",
-            found="wal_level = minimal",
-            hint="ALTER SYSTEM SET wal_level = 'replica'; then restart the server (max_wal_senders must not be 0)",
-        )
-
-
-def base_facts(server: Server, taken: Taken, subpath: str, how: str) -> BaseFacts:
-    """The facts of a finished backup."""
-    cluster, manifest, recorded = taken.cluster, taken.manifest, taken.recorded
-    assert manifest is not None and taken.stopped is not None  # noqa: S101, PT018  the backup is finished
-    wanted = (*NEEDED_SETTINGS, "wal_level", "shared_preload_libraries", "config_file", "hba_file", "server_encoding")
-    return BaseFacts(
-        version=cluster.version,
-        system=cluster.system,
-        timeline=manifest.timeline,
-        start=str(manifest.start),
-        stop=str(manifest.stop),
-        started=taken.started,
-        stopped=taken.stopped,
-        segment_size=cluster.segment_size,
-        checksums=cluster.checksums,
-        directory=cluster.directory,
-        subpath=subpath,
-        how=how,
-        size=sum(file.size for file in taken.files.values()),
-        files=len(taken.files),
-        image=server.image,
-        user=server.user,
-        settings={name: cluster.settings[name] for name in wanted if name in cluster.settings},
-        tablespaces=cluster.tablespaces,
-        extensions=taken.extensions,
-        roles=taken.roles,
-        databases=recorded.databases if recorded else (),
-        changing=recorded.changing if recorded else (),
-        canary=recorded.canary if recorded else None,
-    )
+def _full(reason: str) -> str:
+    return f"a full base backup: {reason}"
 
 
 class _Output:
@@ -297,12 +248,3 @@ def _whole(tar: TarStream, size: int) -> bytes:
     while piece := tar.read(size):
         parts.append(piece)
     return b"".join(parts)
-
-
-def _now(session: Session) -> datetime:
-    return datetime.fromisoformat(session.query("SELECT clock_timestamp() AS now")[0]["now"]).astimezone(UTC)
-
-
-def _extensions(session: Session) -> tuple[str, ...]:
-    rows = session.query("SELECT name FROM pg_available_extensions WHERE installed_version IS NOT NULL ORDER BY 1")
-    return tuple(str(row["name"]) for row in rows)

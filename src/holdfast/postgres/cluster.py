@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from holdfast.model.base import Tablespace
 from holdfast.model.wal import Lsn
+from holdfast.policy.incremental import FIRST_VERSION, Present, Summarized
 from holdfast.postgres.session import Session
 
 NEEDED_SETTINGS = (
@@ -86,3 +87,13 @@ def describe_cluster(session: Session) -> Cluster:
         settings={str(item["name"]): str(item["value"]) for item in settings},
         tablespaces=tuple(Tablespace(oid=int(item["oid"]), location=str(item["location"])) for item in spaces),
     )
+
+
+def present_of(session: Session) -> Present:
+    """What the choice between a full and an incremental base backup depends on. Raises: as `describe_cluster`."""
+    cluster = describe_cluster(session)
+    on, begin = cluster.settings.get("summarize_wal") == "on", None
+    if cluster.version >= FIRST_VERSION:
+        begin = session.query("SELECT min(start_lsn)::text AS begin FROM pg_available_wal_summaries()")[0]["begin"]
+    summaries = Summarized(on, Lsn.parse(begin) if begin else None)
+    return Present(cluster.version, cluster.system, cluster.timeline, cluster.lsn, cluster.checksums, summaries)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from holdfast.errors import CommandFailed, DatabaseUnavailable
+from holdfast.errors import CommandFailed, DatabaseUnavailable, HoldfastError
 from holdfast.model.entry import ByteStream, CommandRunner, Conversation
 from holdfast.postgres.programs import LocalRunner, client_programs
 from holdfast.postgres.session import PsqlSession, PsycopgSession, Session
+
+log = logging.getLogger(__name__)
 
 MAINTENANCE = "template1"
 """The database that sessions about the whole cluster use: it is there in every cluster, and never restored."""
@@ -63,6 +66,19 @@ class Server:
     def run(self, program: str, arguments: Sequence[str], stdin: Iterable[bytes] | None = None) -> bytes:
         """Run a client program to its end. Raises: CommandFailed."""
         return self._runner.run([program, *self._connection(), *arguments], env=self._environment(), stdin=stdin)
+
+    @contextmanager
+    def beside(self, data: bytes) -> Iterator[str]:
+        """A file where the client programs run, for the time of the block; its path. Raises: CommandFailed."""
+        script = 'f=$(mktemp /tmp/holdfast.XXXXXXXX) && cat >"$f" && printf %s "$f"'
+        path = self._runner.run(["/bin/sh", "-c", script], stdin=[data]).decode()
+        try:
+            yield path
+        finally:
+            try:
+                self._runner.run(["/bin/sh", "-c", 'rm -f "$1"', "sh", path])
+            except HoldfastError as error:  # what went wrong before it is what matters
+                log.warning("%s: %s stays behind: %s", self.where, path, error)
 
     def owner(self) -> tuple[int, int] | None:
         """The user and group that own its data directory, where the server is at hand; None where it is not."""

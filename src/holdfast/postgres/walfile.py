@@ -12,11 +12,19 @@ Source: PostgreSQL, src/include/access/xlog_internal.h (XLogLongPageHeaderData),
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from holdfast.errors import WalConflict
 from holdfast.model.wal import WalKind, WalName, is_segment_size
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Bytes = bytes | bytearray | memoryview
 
 _LONG_HEADER = struct.Struct("<HHIQIIQII")  # magic, info, timeline, address, rest, padding, system, segment, block
 _LONG = 0x0002
@@ -27,6 +35,9 @@ _XACT = 1
 _FINISHED = (0x00, 0x20, 0x30, 0x40)  # commit, abort, commit prepared, abort prepared
 _OPERATION = 0x70
 _SHORT = 0xFF
+_WORDS = 5
+"""Of eight bytes each: as many as are looked at from the beginning of a record."""
+_WINDOW = 1 << 15
 _FAR = 1 << 20
 """How far back the record before may lie. Less than any segment: what is left of a recycled one points further back."""
 
@@ -41,7 +52,7 @@ class SegmentHead:
     segment_size: int
 
 
-def segment_head(data: bytes) -> SegmentHead | None:
+def segment_head(data: Bytes) -> SegmentHead | None:
     """The first page's header; None for what is no WAL (a segment that was only allocated is all zeros)."""
     if len(data) < _LONG_HEADER.size:
         return None
@@ -51,7 +62,7 @@ def segment_head(data: bytes) -> SegmentHead | None:
     return SegmentHead(str(system), timeline, begin, size)
 
 
-def check_segment(name: WalName, data: bytes, system: str) -> SegmentHead:
+def check_segment(name: WalName, data: Bytes, system: str) -> SegmentHead:
     """Refuse a segment that is not what its name says, or of another cluster. Raises: WalConflict."""
     head = segment_head(data)
     if head is None:
@@ -79,19 +90,41 @@ def check_segment(name: WalName, data: bytes, system: str) -> SegmentHead:
     return head
 
 
-def commit_times(data: bytes, begin: int) -> tuple[datetime, datetime] | None:
-    """The times of the first and the last finished transaction in a segment that begins at this address."""
+def commit_times(data: Bytes, begin: int) -> tuple[datetime, datetime] | None:
+    """The times of the first and the last finished transaction in a segment that begins at this address.
+
+    Looked for from both ends: in a segment of a busy server they are near.
+    """
     import numpy as np
 
-    size = len(data) // _PAGE * _PAGE
-    if not size:
+    count = len(data) // _PAGE * _PAGE // 8
+    if count < _WORDS:
         return None
-    words = np.frombuffer(data, dtype="<u8", count=size // 8)
+    words = np.frombuffer(data, dtype="<u8", count=count)
+    places = count - _WORDS + 1  # where a record can begin
+    first = next((times[0] for low, high in _windows(places) if len(times := _times(words, begin, low, high))), None)
+    if first is None:
+        return None
+    backwards = ((places - high, places - low) for low, high in _windows(places))
+    last = next(times[-1] for low, high in backwards if len(times := _times(words, begin, low, high)))
+    return _moment(int(first)), _moment(int(last))
+
+
+def _windows(places: int) -> Iterator[tuple[int, int]]:
+    """All places in windows that grow."""
+    low, size = 0, _WINDOW
+    while low < places:
+        yield low, min(places, low + size)
+        low, size = low + size, size * 4
+
+
+def _times(words: NDArray[np.uint64], begin: int, low: int, high: int) -> NDArray[np.uint64]:
+    """The times of finished transactions whose records begin at one of these words, in order."""
+    import numpy as np
+
     # Records lie on multiples of 8. Its third word is: info, resource manager, padding, checksum.
-    managers = np.frombuffer(data, dtype="u1", count=size).reshape(-1, 8)[2:-2, 1]
-    places = np.nonzero(managers == _XACT)[0]
-    if not len(places):
-        return None
+    managers = words[low + 2 : high + 2].view("u1")[1::8]
+    places = np.nonzero(managers == _XACT)[0] + low
     own = places.astype(np.uint64) * np.uint64(8) + np.uint64(begin)
     before = words[places + 1]
     operation = words[places + 2] & np.uint64(_OPERATION)
@@ -104,10 +137,8 @@ def commit_times(data: bytes, begin: int) -> tuple[datetime, datetime] | None:
     good &= (main & np.uint64(0xFF)) == np.uint64(_SHORT)
     good &= (places * 8) % _PAGE <= _PAGE - _RECORD - 10
     found = places[good]
-    if not len(found):
-        return None
-    times = (words[found + 3] >> np.uint64(16)) | (words[found + 4] << np.uint64(48))
-    return _moment(int(times[0])), _moment(int(times[-1]))
+    times: NDArray[np.uint64] = (words[found + 3] >> np.uint64(16)) | (words[found + 4] << np.uint64(48))
+    return times
 
 
 def _moment(microseconds: int) -> datetime:

@@ -125,7 +125,9 @@ class ContentReader:
         return self._save_pieces(group, entry.cut)
 
     def _save_pieces(self, data: bytes | memoryview, cut: int) -> list[str]:
-        pieces = cut_fixed(data, cut) if cut else cut_buffer(bytes(data))
+        if cut:
+            return [found.hex() for found in self._blobs.save_all(BlobKind.DATA, list(cut_fixed(data, cut)))]
+        pieces = cut_buffer(bytes(data))
         return [self._blobs.save(BlobKind.DATA, piece).hex() for piece in pieces]
 
     def _save_chunk(self, chunk: memoryview) -> list[str]:

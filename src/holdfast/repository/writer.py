@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple, ParamSpec, TypeVar
@@ -168,6 +168,21 @@ class BlobWriter:
                 self._pending.add((kind, blob.id))
                 full += self._put_into_pack(kind, blob)
         self._upload_all(full)
+
+    def save_all(self, kind: BlobKind, pieces: Sequence[Bytes]) -> list[BlobId]:
+        """`save` for many small blobs at once."""
+        ids = [blob_id(piece) for piece in pieces]
+        fresh: dict[BlobId, Bytes] = {}
+        with self._lock:
+            for found, piece in zip(ids, pieces, strict=True):
+                if found not in fresh and not self._index.has(kind, found) and (kind, found) not in self._pending:
+                    fresh[found] = piece
+            self._pending.update((kind, found) for found in fresh)
+        packed = self._compressor.compress_all(list(fresh.values()))
+        for (found, piece), frame in zip(fresh.items(), packed, strict=True):
+            sealed = self._key.seal(piece if frame is None else frame)
+            self._append(kind, SealedBlob(found, sealed, 0 if frame is None else len(piece), len(piece)))
+        return ids
 
     def copy_sealed(self, blob: PackedBlob, sealed: bytes) -> None:
         """Store a blob whose sealed bytes are at hand, into a new pack, even though the index knows it (repacking)."""

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from holdfast.config.checks import SqlCheck
 from holdfast.errors import RecoveryFailed, TargetOutOfRange, WalMissing
-from holdfast.model.base import BaseBackup, BaseFacts, RecoveryTarget, TargetKind
+from holdfast.model.base import BaseFacts, RecoveryTarget, TargetKind
 from holdfast.model.manifest import Manifest
 from holdfast.model.proof import CheckResult
 from holdfast.model.snapshot import Snapshot
@@ -30,8 +30,9 @@ from holdfast.postgres.recovery_settings import make_conf_for_drill
 from holdfast.postgres.scratch import recovering_server
 from holdfast.postgres.server import Server, container_server
 from holdfast.repository.repository import Repository
-from holdfast.services.bases import base_facts_of, base_of
+from holdfast.services.bases import base_facts_of
 from holdfast.services.checks import sql_checks
+from holdfast.services.combining import combiner
 from holdfast.services.pitr import PitrPlan, plan_for, restore_pitr
 
 if TYPE_CHECKING:
@@ -68,19 +69,20 @@ def drill_base(
     Raises: WalMissing when its WAL is not whole, RecoveryFailed, and what restoring raises.
     """
     facts = base_facts_of(manifest)
-    planned, note = plan_drill(repository, snapshot, base_of(snapshot, facts), facts)
+    planned, note = plan_drill(repository, snapshot, facts)
     with _place(engine, facts) as (directory, start):
         started = time.monotonic()
-        report = restore_pitr(repository, planned, directory)
+        report = restore_pitr(repository, planned, directory, combine=combiner(engine))
         server = start(make_conf_for_drill(directory, facts))
         seconds = time.monotonic() - started
         compared, problems = prove_base(facts, server, planned.plan.target.kind)
         asked = sql_checks(server, checks)
-    wal = f"recovered over {report.wal_files} WAL files to {planned.plan.target}"
+    parts = f"combined of {1 + len(planned.below)} base backups, " if planned.below else ""
+    wal = f"{parts}recovered over {report.wal_files} WAL files to {planned.plan.target}"
     return Drilled(f"{wal}; {compared}{note}", seconds, problems, planned.plan.possible.until, asked)
 
 
-def plan_drill(repository: Repository, snapshot: Snapshot, base: BaseBackup, facts: BaseFacts) -> tuple[PitrPlan, str]:
+def plan_drill(repository: Repository, snapshot: Snapshot, facts: BaseFacts) -> tuple[PitrPlan, str]:
     """The recovery that proves a base: past its canary where that is archived, else to its end.
 
     Raises: WalMissing when not even its own WAL is whole.
@@ -89,14 +91,14 @@ def plan_drill(repository: Repository, snapshot: Snapshot, base: BaseBackup, fac
         lsn = Lsn.parse(facts.canary.lsn)
         target = RecoveryTarget(TargetKind.LSN, lsn=lsn, timeline=facts.timeline)
         try:
-            planned = plan_for(repository, snapshot, base, facts, target)
+            planned = plan_for(repository, snapshot, facts, target)
         except (TargetOutOfRange, WalMissing):
             pass  # the next best target is the backup's own end; the note below says so
         else:
             return planned, ""
     target = RecoveryTarget(TargetKind.CONSISTENT, timeline=facts.timeline)
     note = "; no rows compared: the canary's WAL is not archived" if facts.canary else "; no canary: from a standby"
-    return plan_for(repository, snapshot, base, facts, target), note
+    return plan_for(repository, snapshot, facts, target), note
 
 
 @contextmanager

@@ -14,9 +14,11 @@ from holdfast.errors import RestoreError
 from holdfast.model.base import RecoveryTarget, TargetKind
 from holdfast.model.snapshot import RestorePoint, Snapshot
 from holdfast.repository.repository import Repository
-from holdfast.services.bases import base_facts_of, base_of, is_base
+from holdfast.services.bases import base_facts_of, is_base
+from holdfast.services.combining import combiner
 from holdfast.services.pitr import plan_for, restore_pitr
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot
+from holdfast.services.stacks import engine_of
 
 RECOVER = "recover the base backup into the new volume"
 
@@ -50,13 +52,15 @@ def restore_base_volume(
         raise RestoreError("the manifest of the base backup cannot be read", which=snapshot.short_id)
     facts = base_facts_of(manifest)
     target = RecoveryTarget(TargetKind.CONSISTENT, timeline=facts.timeline)
-    planned = plan_for(repository, snapshot, base_of(snapshot, facts), facts, target)
-    report = restore_to_volume(
-        config,
-        planned,
-        volume,
-        lambda directory: restore_pitr(repository, planned, directory, on_progress=on_progress),
-    )
+    planned = plan_for(repository, snapshot, facts, target)
+    with engine_of(config) as engine:
+        combine = combiner(engine)
+        report = restore_to_volume(
+            config,
+            planned,
+            volume,
+            lambda directory: restore_pitr(repository, planned, directory, combine=combine, on_progress=on_progress),
+        )
     note = f"a server of {facts.image or 'the same version'} started on it recovers by itself; archiving is off in it"
     notes = (*report.restore.notes, *report.notes, note)
     return msgspec.structs.replace(report.restore, target=f"volume {volume}", notes=notes)

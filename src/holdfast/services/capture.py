@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any
 
 from holdfast.config.models import Config
-from holdfast.config.sources import Command, Directory, Volume
+from holdfast.config.sources import Command, Directory, Postgres, Volume
 from holdfast.config.stack import Stack
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.model.definition import KIND
@@ -39,6 +39,11 @@ def capture_one(config: Config, repository: Repository, run: Run, stack: Stack, 
     run = replace(run, allow_empty=run.allow_empty or getattr(spec, "allow_empty", False))
     if isinstance(spec, Command):
         return _capture_command(config, repository, run, spec)
+    if isinstance(spec, Postgres) and spec.method == "base":
+        from holdfast.services.bases import base_source
+
+        with base_source(config, spec, repository, run.stack) as base:
+            return capture_live(repository, run, base)
     with opened_source(config, spec) as source:
         return capture_live(repository, run, source)
 

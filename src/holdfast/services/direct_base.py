@@ -16,8 +16,6 @@ import os
 import re
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Literal
 
 import msgspec
 
@@ -25,12 +23,9 @@ from holdfast.errors import BaseBackupFailed
 from holdfast.model.entry import Content, Entry, LateContent
 from holdfast.model.wal import Lsn
 from holdfast.postgres.backup_manifest import Manifest
-from holdfast.postgres.base import CUT, Compare, Taken, base_facts, refuse_unfit
-from holdfast.postgres.canary import record_canary
-from holdfast.postgres.cluster import describe_cluster
-from holdfast.postgres.facts import roles
 from holdfast.postgres.server import Server
 from holdfast.postgres.session import Session
+from holdfast.postgres.taken import CUT, Taken, Wanted, base_facts, begin, end, leave_canary
 from holdfast.sources.pages import PAGE, bad_pages
 from holdfast.sources.pgdata import PgDataTree
 
@@ -43,27 +38,13 @@ class DirectBase:
 
     Args:
         server: where it runs.
-        label: `postgres:shop-db`.
+        wanted: what it is called, and what is recorded.
         root: PGDATA, as it can be read from here.
         tablespaces: where each tablespace can be read from here, by its oid.
-        subpath: where PGDATA lies below its volume.
-        only: the databases whose tables are recorded.
-        compare: what is recorded of each table.
     """
 
-    def __init__(
-        self,
-        server: Server,
-        *,
-        label: str,
-        root: str,
-        tablespaces: Mapping[int, str],
-        subpath: str = "",
-        only: Literal["all"] | Sequence[str] = "all",
-        compare: Compare = "digest",
-    ) -> None:
-        self._server, self._label, self._root, self._subpath = server, label, root, subpath
-        self._tablespaces, self._only, self._compare = dict(tablespaces), only, compare
+    def __init__(self, server: Server, wanted: Wanted, *, root: str, tablespaces: Mapping[int, str]) -> None:
+        self._server, self._wanted, self._root, self._tablespaces = server, wanted, root, dict(tablespaces)
         self._taken: Taken | None = None
         self._tree: PgDataTree | None = None
         self._pages: _Pages | None = None
@@ -72,7 +53,7 @@ class DirectBase:
     @property
     def label(self) -> str:
         """What it is, for people and for grouping."""
-        return self._label
+        return self._wanted.label
 
     @property
     def notes(self) -> Sequence[str]:
@@ -87,10 +68,9 @@ class DirectBase:
         label, spaces = LateContent(), LateContent()
         late: dict[bytes, Content] = {b"backup_label": label, b"tablespace_map": spaces}
         with self._server.session() as session:
-            cluster = describe_cluster(session)
-            refuse_unfit(cluster, self._label)
-            taken = self._taken = Taken(cluster, _now(session), roles=roles(session))
-            start = _start(session, cluster.version, f"holdfast {self._label}")
+            taken = self._taken = begin(session, self.label)
+            cluster = taken.cluster
+            start = _start(session, cluster.version, f"holdfast {self.label}")
             self._pages = _Pages(self._root, start) if cluster.checksums else None
             self._tree = PgDataTree(
                 self._root,
@@ -101,19 +81,17 @@ class DirectBase:
             )
             yield from self._tree.entries()
             stop, label_file, map_file = _stop(session, cluster.version)
-            taken.stopped = _now(session)
-            taken.extensions = _extensions(session)
-        taken.manifest = Manifest(_timeline(label_file, self._label), start, stop, {}, cluster.system)
+            end(session, taken)
+        taken.manifest = Manifest(_timeline(label_file, self.label), start, stop, {}, cluster.system)
         label.settle(label_file.encode())
         spaces.settle(map_file.encode() if map_file else None)
-        if not cluster.standby:
-            taken.recorded = record_canary(self._server, _name(), only=self._only, compare=self._compare)
+        leave_canary(self._server, taken, self._wanted)
 
     def facts(self) -> Mapping[str, object]:
         """Identity, place in the WAL, settings, and what a drill compares."""
         assert self._taken is not None  # noqa: S101  facts are asked for after the entries
         assert self._tree is not None  # noqa: S101  the same
-        facts = base_facts(self._server, self._taken, self._subpath, "direct")
+        facts = base_facts(self._server, self._taken, self._wanted, "direct")
         facts = msgspec.structs.replace(facts, size=self._tree.bytes, files=self._tree.files)
         built: dict[str, object] = msgspec.to_builtins(facts)
         return built
@@ -183,18 +161,3 @@ def _timeline(label: str, which: str) -> int:
     if found is None:
         raise BaseBackupFailed("the backup label cannot be understood", which=which, found=label[:200])
     return int(found[1])
-
-
-def _now(session: Session) -> datetime:
-    return datetime.fromisoformat(session.query("SELECT clock_timestamp() AS now")[0]["now"]).astimezone(UTC)
-
-
-def _extensions(session: Session) -> tuple[str, ...]:
-    rows = session.query("SELECT name FROM pg_available_extensions WHERE installed_version IS NOT NULL ORDER BY 1")
-    return tuple(str(row["name"]) for row in rows)
-
-
-def _name() -> str:
-    import secrets
-
-    return f"holdfast-{secrets.token_hex(8)}"

@@ -60,6 +60,8 @@ def find_place(config: Config, spec: Postgres, server: Server) -> Place:
 def _why_not(spec: Postgres, *, standby: bool, outside: dict[str, str], inside: str, started: int) -> str:
     if spec.read == "stream":
         return "read: stream is configured"
+    if spec.incremental is not None:
+        return "incremental base backups come over the stream"
     if spec.wal is None:
         return "without a WAL archive the backup has to bring its own WAL, which only the stream does"
     if standby:

@@ -29,7 +29,8 @@ from holdfast.postgres.recovery_settings import PREFETCHED, WAL_FOLDER, configur
 from holdfast.postgres.tablespaces import place_tablespaces
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
-from holdfast.services.bases import bases_of
+from holdfast.services.bases import bases_of, find_base
+from holdfast.services.combining import Combine, combine_here, restore_combined
 from holdfast.services.extraction import Extracted
 from holdfast.services.restore import RestoreReport, restore_directory
 from holdfast.services.wal_restore import prefetch
@@ -37,7 +38,7 @@ from holdfast.services.wal_status import commit_reader
 
 
 class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recovery would do: the snapshot, the WAL, and where it ends."""
+    """What a recovery would do: the snapshot (and those below an incremental one), the WAL, and where it ends."""
 
     stack: str
     source: str
@@ -46,6 +47,7 @@ class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
     plan: RecoveryPlan
     stock: Stock
     action: str = "promote"
+    below: tuple[Snapshot, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -58,6 +60,7 @@ class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
         timelines = " -> ".join(str(s.timeline) for s in plan.history.stretches if s.end is None or s.end > base.start)
         return [
             f"base backup   {base.point} ({base.snapshot[:8]}), ended {base.stopped.isoformat(sep=' ')} at {base.stop}",
+            *(f"combined with {below.point} ({below.short_id})" for below in reversed(self.below)),
             f"target        {plan.target}",
             f"timeline      {timelines}",
             f"WAL           {wal}",
@@ -107,15 +110,16 @@ def plan_pitr(
     return _complete(stack, label, snapshots, pairs, plan, stock, action)
 
 
-def plan_for(
-    repository: Repository, snapshot: Snapshot, base: BaseBackup, facts: BaseFacts, target: RecoveryTarget
-) -> PitrPlan:
+def plan_for(repository: Repository, snapshot: Snapshot, facts: BaseFacts, target: RecoveryTarget) -> PitrPlan:
     """The recovery of one given base backup to a target: for drills. Raises: as `plan_pitr`."""
+    base = find_base(repository, snapshot, facts)
     archive = WalArchive(repository.store, repository.key, base.system)
     stock = archive.stock(base.segment_size)
     plan = plan_recovery([base], stock, target, commit_reader(archive))
-    pairs = {base.snapshot: (base, facts)}
-    return _complete(snapshot.stack or "", snapshot.source, [snapshot], pairs, plan, stock, "promote")
+    snapshots = [snapshot] if not base.below else list(repository.snapshots().snapshots)
+    return _complete(
+        snapshot.stack or "", snapshot.source, snapshots, {base.snapshot: (base, facts)}, plan, stock, "promote"
+    )
 
 
 def restore_pitr(
@@ -125,6 +129,7 @@ def restore_pitr(
     *,
     restore_command: str | None = None,
     tablespaces: Mapping[int, str] | None = None,
+    combine: Combine = combine_here,
     on_progress: Callable[[Extracted], None] | None = None,
 ) -> PitrReport:
     """Write base backup, WAL and recovery settings into an empty or missing directory.
@@ -135,6 +140,7 @@ def restore_pitr(
         directory: PGDATA to be.
         restore_command: fetches WAL on demand instead of now.
         tablespaces: where to put tablespaces, by oid; the others stay inside the data directory.
+        combine: makes a data directory of an incremental backup and those below it.
         on_progress: told now and then what of the base was written.
 
     Raises: TargetNotEmpty, RestoreError, WalMissing, CorruptObject, the store's errors; then nothing is left behind.
@@ -148,7 +154,7 @@ def restore_pitr(
         if restore_command is None:
             fetched = prefetch(archive_for(repository, planned), planned.plan, staged, histories=planned.stock)
         wal_seconds = time.monotonic() - started
-        report = restore_directory(repository, planned.snapshot, path, on_progress=on_progress)
+        report = _restore_base(repository, planned, path, combine, on_progress)
         notes = _finish(planned, report, path, staged, restore_command, tablespaces or {})
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -188,8 +194,30 @@ def _complete(
     for number in plan.timelines:
         if number not in stock.histories:
             raise WalMissing("the history of a timeline is missing", which=f"{number:08X}.history")
-    facts = pairs[plan.base.snapshot][1]
-    return PitrPlan(stack=stack, source=label, snapshot=snapshot, facts=facts, plan=plan, stock=stock, action=action)
+    by_id = {snapshot.id: snapshot for snapshot in snapshots}
+    return PitrPlan(
+        stack=stack,
+        source=label,
+        snapshot=snapshot,
+        facts=pairs[plan.base.snapshot][1],
+        plan=plan,
+        stock=stock,
+        action=action,
+        below=tuple(by_id[below] for below in plan.base.below),
+    )
+
+
+def _restore_base(
+    repository: Repository,
+    planned: PitrPlan,
+    path: str,
+    combine: Combine,
+    on_progress: Callable[[Extracted], None] | None,
+) -> RestoreReport:
+    if not planned.below:
+        return restore_directory(repository, planned.snapshot, path, on_progress=on_progress)
+    parts = (*planned.below, planned.snapshot)
+    return restore_combined(repository, parts, path, planned.facts, combine, on_progress)
 
 
 def _finish(

@@ -34,6 +34,12 @@ log = logging.getLogger(__name__)
 
 OnProgress = Callable[[Extracted], None]
 
+INCREMENTAL = (
+    "an incremental base backup: by itself it is no data directory; holdfast restore STACK --source NAME --latest "
+    "combines it with those below it, as pg_combinebackup does"
+)
+"""Told of a part of a chain that was restored by itself."""
+
 
 class RestoreReport(msgspec.Struct, frozen=True, kw_only=True):
     """What a restore did. `damaged` names what is lost, with the object that is to blame; empty when all is back."""
@@ -137,8 +143,12 @@ def restore_directory(
         bytes=done.bytes,
         seconds=time.monotonic() - started,
         damaged=tuple(done.damaged),
-        notes=tuple(done.notes),
+        notes=(*done.notes, *([INCREMENTAL] if _is_incremental(data.manifest) else [])),
     )
+
+
+def _is_incremental(manifest: Manifest | None) -> bool:
+    return manifest is not None and manifest.facts.get("builds_on") is not None
 
 
 def _restore_into(
@@ -148,7 +158,7 @@ def _restore_into(
     on_progress: OnProgress | None,
     chosen: Chosen | None = None,
 ) -> Extracted:
-    made = _prepare(path)
+    made = prepare_target(path)
     try:
         return Extraction(repository, path, on_progress, chosen).run(data.tree, data.root)
     except BaseException:
@@ -187,8 +197,8 @@ def _restore_beside(
     return done
 
 
-def _prepare(path: bytes) -> bool:
-    """Make sure that the target is an empty directory; whether it was made here."""
+def prepare_target(path: bytes) -> bool:
+    """Make sure that a target is an empty directory; whether it was made here. Raises: TargetNotEmpty, RestoreError."""
     try:
         os.makedirs(path, 0o700)
     except FileExistsError:

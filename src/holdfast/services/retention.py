@@ -19,9 +19,11 @@ from holdfast.config.models import Config
 from holdfast.errors import CorruptObject
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import RestorePoint, restore_points
+from holdfast.policy.incremental import depending
 from holdfast.policy.retention import Decision, Duration, Rules, decide
 from holdfast.repository.forgotten import forget_snapshot
 from holdfast.repository.repository import Repository
+from holdfast.services.bases import bases_of
 from holdfast.services.proofs import proofs
 from holdfast.services.stacks import stack_of
 from holdfast.services.wal_expiry import needed_points
@@ -87,10 +89,11 @@ def plan_retention(
     found = proofs(repository)
     proven = [proof.point for proof in found.proofs if proof.stack == stack and proof.proven]
     points, needed = _points(repository, stack), {}
+    snapshots = [snapshot for point in points for snapshot in point.snapshots]
     if rules.recovery_window is not None:
-        snapshots = [snapshot for point in points for snapshot in point.snapshots]
         needed = needed_points(repository, snapshots, rules.recovery_window, now=now())
-    decisions = decide(points, rules, now=now(), proven=proven, needed=needed)
+    chains = depending([base for base, _ in bases_of(repository, snapshots, strict=True)])
+    decisions = decide(points, rules, now=now(), proven=proven, needed=needed, builds_on=chains)
     return RetentionPlan(stack=stack, rules=rules, decisions=tuple(decisions), notes=tuple(map(str, found.damaged)))
 
 

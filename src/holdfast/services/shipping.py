@@ -1,27 +1,36 @@
 """Shipping WAL: from a spool into the archive, in parallel, each file removed only after the archive has it.
 
 Rules upheld here:
-- A file that cannot be shipped stays, is named, and stops no other; nothing is ever dropped to make room.
+- A file that cannot be shipped stays, is named, and stops no other; nothing is ever dropped to make room. When it is
+  the store that does not answer the rest of the round waits for the next: each file would wait for it as long again.
 - History files go first: a segment of a new timeline without its history could not be placed.
 - The newest whole segment of each timeline may be kept back from removal: pg_receivewal finds by it where to go on.
 """
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
-from holdfast.errors import HoldfastError, WalConflict
+from holdfast.errors import HoldfastError, StoreError, WalConflict
 from holdfast.model.timeline import TimelineHistory
 from holdfast.model.wal import WalKind, WalName
 from holdfast.postgres.walfile import check_segment, commit_times, segment_head
 from holdfast.repository.wal_archive import Stored, WalArchive, WalHeader
 from holdfast.services.spool import Spool, Waiting
+from holdfast.store.base import Bytes
 
 WORKERS = 4
+_IN_MEMORY = 256 << 20
+"""Bytes of segments that are worked on at the same time."""
+
+Outcome = Stored | HoldfastError | None
+"""What became of a file: None when it was not tried, for the store was away."""
 
 
 class ShipReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +57,9 @@ class Shipper:
         self._archive, self._spool = archive, spool
         self._receiving, self._workers = receiving, workers
         self._confirmed: dict[str, tuple[int, float]] = {}
+        self._partials: set[str] = set()
+        self._timelines: set[int] = set()
+        self._buffers = threading.local()
 
     def ship(self, *, partial: bool = True, notify: Callable[[str], None] = lambda _: None) -> ShipReport:
         """Ship everything that waits; with `partial` the unfinished segments too.
@@ -59,13 +71,14 @@ class Shipper:
         waiting = [file for file in self._spool.waiting() if partial or file.name.kind is not WalKind.PARTIAL]
         kept = self._keep_back(waiting)
         todo = [file for file in waiting if self._confirmed.get(file.name.text) != _mark(file)]
-        outcomes: list[tuple[Waiting, Stored | HoldfastError]] = []
+        self._suspect_partials(todo)
+        away, outcomes = threading.Event(), list[tuple[Waiting, Outcome]]()
         for group in (
             [file for file in todo if file.name.kind is WalKind.HISTORY],
             [file for file in todo if file.name.kind is not WalKind.HISTORY],
         ):
-            with ThreadPoolExecutor(self._workers, "wal") as pool:
-                for file, outcome in zip(group, pool.map(self._try, group), strict=True):
+            with ThreadPoolExecutor(self._workers_for(group), "wal") as pool:
+                for file, outcome in zip(group, pool.map(lambda one: self._try(one, away), group), strict=True):
                     outcomes.append((file, outcome))
                     if isinstance(outcome, Stored):
                         self._settle(file, kept=file.name.text in kept)
@@ -76,24 +89,54 @@ class Shipper:
         """Whether this very file is in the archive."""
         return self._confirmed.get(file.name.text) == _mark(file)
 
-    def _try(self, file: Waiting) -> Stored | HoldfastError:
+    def _workers_for(self, group: list[Waiting]) -> int:
+        """Fewer for large segments: each worker holds one."""
+        largest = max((file.size for file in group), default=1)
+        return max(1, min(self._workers, _IN_MEMORY // max(largest, 1)))
+
+    def _try(self, file: Waiting, away: threading.Event) -> Outcome:
+        if away.is_set():
+            return None
         try:
             return self._ship_one(file)
         except HoldfastError as error:
+            if isinstance(error, StoreError) and error.transient:
+                away.set()
             return error
         except FileNotFoundError:
             # A partial segment got its name since we looked: the next round sees it.
             return Stored(False, 0)
 
     def _ship_one(self, file: Waiting) -> Stored:
-        with open(file.path, "rb") as source:
-            data = source.read()
+        data = self._read(file)
         if file.name.kind is WalKind.PARTIAL and segment_head(data) is None:
             return Stored(False, 0)  # only allocated so far
         stored = self._archive.put(file.name, data, header_for(self._archive.system, file.name, data, file))
-        if self._receiving and file.name.kind is WalKind.SEGMENT:
-            self._archive.delete(partial_of(file.name))  # of the same segment, shipped while it was being received
+        if file.name.kind is WalKind.PARTIAL:
+            self._partials.add(file.name.text)
+        elif file.name.kind is WalKind.SEGMENT and partial_of(file.name).text in self._partials:
+            self._archive.delete(partial_of(file.name))
+            self._partials.discard(partial_of(file.name).text)
         return stored
+
+    def _suspect_partials(self, todo: list[Waiting]) -> None:
+        """The first segment of each timeline may have been shipped while it was being received, before we began."""
+        for file in todo if self._receiving else ():
+            if file.name.kind is WalKind.SEGMENT and file.name.timeline not in self._timelines:
+                self._timelines.add(file.name.timeline)
+                self._partials.add(partial_of(file.name).text)
+
+    def _read(self, file: Waiting) -> memoryview:
+        """A file's content, in a buffer that each thread uses again: fresh memory costs more than the reading."""
+        with open(file.path, "rb", buffering=0) as source:
+            size = os.fstat(source.fileno()).st_size
+            buffer: bytearray | None = getattr(self._buffers, "buffer", None)
+            if buffer is None or len(buffer) < size:
+                buffer = self._buffers.buffer = bytearray(size)
+            view, filled = memoryview(buffer)[:size], 0
+            while filled < size and (count := source.readinto(view[filled:])):
+                filled += count
+        return view[:filled]
 
     def _settle(self, file: Waiting, *, kept: bool) -> None:
         unfinished = file.name.kind is WalKind.PARTIAL and self._receiving
@@ -117,7 +160,7 @@ class Shipper:
                 self._settle(file, kept=False)
         return kept
 
-    def _report(self, outcomes: list[tuple[Waiting, Stored | HoldfastError]], seconds: float) -> ShipReport:
+    def _report(self, outcomes: list[tuple[Waiting, Outcome]], seconds: float) -> ShipReport:
         errors = [(file, outcome) for file, outcome in outcomes if isinstance(outcome, HoldfastError)]
         done = [(file, outcome) for file, outcome in outcomes if isinstance(outcome, Stored)]
         return ShipReport(
@@ -126,14 +169,14 @@ class Shipper:
             known=sum(not outcome.new for _, outcome in done),
             bytes=sum(file.size for file, outcome in done if outcome.new),
             stored=sum(outcome.stored for _, outcome in done),
-            left=len(errors),
+            left=len(outcomes) - len(done),
             seconds=seconds,
             failed=tuple(f"{file.name.text}: {error}" for file, error in errors),
             error=_worst([error for _, error in errors]),
         )
 
 
-def header_for(system: str, name: WalName, data: bytes, file: Waiting | None = None) -> WalHeader:
+def header_for(system: str, name: WalName, data: Bytes, file: Waiting | None = None) -> WalHeader:
     """Check a file's content against its name, and what is to be remembered of it. Raises: WalConflict."""
     commits = None
     if name.kind in (WalKind.SEGMENT, WalKind.PARTIAL):
@@ -141,14 +184,14 @@ def header_for(system: str, name: WalName, data: bytes, file: Waiting | None = N
         commits = commit_times(data, head.begin)
     elif name.kind is WalKind.HISTORY:
         try:
-            TimelineHistory.parse(name.timeline, data.decode())
+            TimelineHistory.parse(name.timeline, bytes(data).decode())
         except ValueError as error:
             raise WalConflict("this is no timeline's history", which=name.text, found=str(error)) from error
     return WalHeader(
         system=system,
         name=name.text,
         size=len(data),
-        written=len(data.rstrip(b"\0")) if name.kind is WalKind.PARTIAL else None,
+        written=len(bytes(data).rstrip(b"\0")) if name.kind is WalKind.PARTIAL else None,
         seen=file.modified if file else None,
         first_commit=commits[0] if commits else None,
         last_commit=commits[1] if commits else None,

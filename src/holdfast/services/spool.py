@@ -4,21 +4,35 @@ Rules upheld here:
 - Only files whose names are WAL's are ever looked at, read or removed.
 - A file is removed only by its exact name, after the archive confirmed it, and if it is still what was shipped.
 - The cluster that a spool belongs to is written into it: WAL of another one is refused, whatever its name.
+- One process at a time works on a spool; a lock that the kernel holds goes with its process, however that ends.
+- What archive_command left unfinished when it was killed is swept once nobody can be writing it any more.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from holdfast.errors import WalNotReady
 from holdfast.model.wal import WalKind, WalName, parse_wal_name
-from holdfast.store.durable import sync_directory, write_unfinished
+from holdfast.store.durable import UNFINISHED, sync_directory, write_unfinished
 
 OWNER = "holdfast-cluster"
 """The file that names the spool's cluster by its system identifier."""
+
+
+LOCK = "holdfast-lock"
+"""The file whose lock the process holds that works on the spool; it says who that is."""
+
+UNFINISHED_SECONDS = 3600.0
+"""A segment is copied in seconds: what is older was left behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,52 @@ class Spool:
                 if empty:
                     self.remove(file)
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Be the only one who works on it, for the time of the block. Raises: WalNotReady naming who else does."""
+        path = os.path.join(self.path, LOCK)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise WalNotReady(
+                "the spool cannot be written", which=self.path, found=error.strerror, hint="holdfast wal setup --apply"
+            ) from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                found = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+                raise WalNotReady(
+                    "another process works on this spool",
+                    which=self.path,
+                    wanted="one holdfast wal run (or ship) at a time",
+                    found=found or "a process that has not said its name yet",
+                    hint="stop it first; a spool belongs to one source of one host",
+                ) from error
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sweep(self, now: float) -> list[str]:
+        """Remove what a killed archive_command left unfinished (`.NAME.PID`) and what we did; the names.
+
+        Only what is older than an hour at `now` (seconds since the Unix epoch): what is newer may be at work. The
+        server archives the segment again by itself, for its command did not succeed.
+        """
+        swept = []
+        with os.scandir(self.path) as entries:
+            left = [entry for entry in entries if _is_unfinished(entry.name) and entry.is_file(follow_symlinks=False)]
+        for entry in left:
+            try:
+                if entry.stat(follow_symlinks=False).st_mtime < now - UNFINISHED_SECONDS:
+                    os.unlink(entry.path)
+                    swept.append(entry.name)
+            except FileNotFoundError:
+                continue  # its writer removed it meanwhile
+        return swept
+
     def owner(self) -> str | None:
         """The system identifier of the cluster that it belongs to; None for a new one."""
         try:
@@ -112,3 +172,8 @@ class Spool:
             hint = "holdfast wal setup" if error.errno == errno.ENOENT else None
             raise WalNotReady("the spool is not there", which=self.path, found=error.strerror, hint=hint) from error
         return status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize
+
+
+def _is_unfinished(name: str) -> bool:
+    found = re.fullmatch(r"\.(.+)\.\d+", name)
+    return name.startswith(UNFINISHED) or (found is not None and parse_wal_name(found[1]) is not None)

@@ -8,7 +8,7 @@ Rules upheld here:
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.errors import RestoreError, WalMissing
@@ -65,6 +65,21 @@ def prefetch(
     jobs.extend(
         (WalName(history_name(number), WalKind.HISTORY, number), history_name(number)) for number in histories.histories
     )
+
+    return bring_all(archive, jobs, folder, notify=notify)
+
+
+def bring_all(
+    archive: WalArchive,
+    jobs: Sequence[tuple[WalName, str]],
+    folder: str,
+    *,
+    notify: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Write archived files into a folder, each under the name beside it, several at a time; the bytes written.
+
+    Raises: as `prefetch`.
+    """
 
     def bring(job: tuple[WalName, str]) -> int:
         _, data = archive.read(job[0])

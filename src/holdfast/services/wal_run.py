@@ -5,6 +5,7 @@ Rules upheld here:
   again, with a growing pause, and told once when they begin and once when they are over.
 - Everything that waits is shipped before a receiver starts anew, and what was received of an older timeline is then put
   away: the receiver would go on from there, on a server that is somewhere else by now.
+- Only one loop works on a spool: two receivers would pull at one slot, and put away each other's files.
 - A gap cannot be mended but by a new base backup: whoever runs the loop is told to take one, once for each gap.
 """
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_REMOVED = "has already been removed"
+"""What the server answers to a receiver that asks for WAL which it has no more (walsender.c)."""
 _LONGEST = 30.0
 _LOOK_SECONDS = 60.0
 
@@ -50,6 +53,7 @@ class WalRunner:
         on_gap: called when only a new base backup helps.
         pause: seconds between two rounds.
         look: seconds between two looks at everything.
+        now: the clock by which files are old.
     """
 
     def __init__(
@@ -61,9 +65,10 @@ class WalRunner:
         on_gap: OnGap = lambda _source, _findings: None,
         pause: float = 1.0,
         look: float = _LOOK_SECONDS,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._config, self._repository, self._source, self._on_gap = config, repository, source, on_gap
-        self._pause, self._look = pause, look
+        self._pause, self._look, self._now = pause, look, now
         self._resources = ExitStack()
         self._receiver: Receiver | None = None
         self._shipper: Shipper | None = None
@@ -74,15 +79,19 @@ class WalRunner:
         self.findings: list[Finding] = []
 
     def run(self, stop: threading.Event) -> None:
-        """Work until asked to stop; then ship once more what has come."""
-        try:
-            while not stop.is_set():
-                self.round()
-                stop.wait(self._pause)
-        finally:
-            self._resources.close()
-            self._receiver = None
-            self._ship(partial=True)
+        """Work until asked to stop; then ship once more what has come.
+
+        Raises: WalNotReady while another process works on this spool.
+        """
+        with self._source.spool.alone():
+            try:
+                while not stop.is_set():
+                    self.round()
+                    stop.wait(self._pause)
+            finally:
+                self._resources.close()
+                self._receiver = None
+                self._ship(partial=True)
 
     def round(self) -> None:
         """One round. Failures are told and tried again in the next."""
@@ -111,17 +120,20 @@ class WalRunner:
         cluster = ask_cluster(self._config, self._source)
         self._source.spool.claim(cluster.system)
         self._ship(partial=True)
-        self._put_away_older(cluster.timeline)
+        # Where the server has thrown away what comes next, the receiver has to begin where its slot is, behind a gap.
+        self._put_away(older_than=None if _REMOVED in said else cluster.timeline)
         self._source.spool.discard_unallocated(cluster.segment_size)
         # Made anew each time: the container, its network and the password may be others by now.
         self._resources.close()
         self._receiver = self._resources.enter_context(receiver_of(self._config, self._source, cluster.version))
         self._receiver.start()
 
-    def _put_away_older(self, timeline: int) -> None:
+    def _put_away(self, older_than: int | None) -> None:
+        """Remove what is archived of older timelines, or of all: pg_receivewal goes on behind what it finds."""
         for file in self._source.spool.waiting():
-            older = file.name.timeline < timeline and file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL)
-            if older and self._shipper is not None and self._shipper.has_confirmed(file):
+            meant = older_than is None or file.name.timeline < older_than
+            kind = file.name.kind in (WalKind.SEGMENT, WalKind.PARTIAL)
+            if meant and kind and self._shipper is not None and self._shipper.has_confirmed(file):
                 self._source.spool.remove(file)
 
     # --- shipping and looking -----------------------------------------------------------------------------------------
@@ -150,7 +162,9 @@ class WalRunner:
         return self._shipper
 
     def _reconcile(self) -> None:
-        moment = datetime.now(UTC)
+        moment = self._now()
+        for name in self._source.spool.sweep(moment.timestamp()):
+            log.warning("%s: %s was left unfinished in the spool, and is removed", self._source.spec.label, name)
         local = spool_findings(spool_state(self._source), moment)  # this much is seen without server and store
         if local:
             self._tell(local)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.errors import WalNotReady
-from holdfast.policy.wal_setup import Requirement, archive_requirements, stream_requirements
+from holdfast.policy.wal_setup import Requirement, archive_requirements, incremental_requirement, stream_requirements
 from holdfast.postgres.cluster import describe_cluster
 from holdfast.postgres.server import Server
 from holdfast.postgres.session import Session
@@ -70,11 +70,12 @@ def setup(config: Config, source: WalSource, *, apply: bool = False) -> SetupRep
 
 def _requirements(session: Session, source: WalSource) -> list[Requirement]:
     settings = describe_cluster(session).settings
+    more = [] if source.spec.incremental is None else [incremental_requirement(settings)]
     if not source.receiving:
-        return archive_requirements(settings, source.wal.mount or source.wal.spool)
+        return archive_requirements(settings, source.wal.mount or source.wal.spool) + more
     slots = [str(row["name"]) for row in session.query("SELECT slot_name AS name FROM pg_replication_slots")]
     role = session.query("SELECT rolreplication OR rolsuper AS may FROM pg_roles WHERE rolname = current_user")[0]
-    return stream_requirements(settings, slots, source.slot, replication=bool(role["may"]))
+    return stream_requirements(settings, slots, source.slot, replication=bool(role["may"])) + more
 
 
 def _make_spool(source: WalSource, server: Server) -> None:

@@ -46,13 +46,18 @@ class TimelineStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BaseStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One base backup: whether its own WAL is whole, and the range that it can be recovered to."""
+    """One base backup: whether its own WAL is whole, and the range that it can be recovered to.
+
+    `builds_on` counts the base backups below an incremental one; `lost` tells that one of them is gone.
+    """
 
     point: str
     snapshot: str
     stopped: datetime
     recoverable: bool
     range: str
+    lost: bool = False
+    builds_on: int = 0
 
 
 class WalStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,4 +227,6 @@ def _base(base: BaseBackup, stock: Stock, times: LastCommit) -> BaseStatus:
         stopped=base.stopped,
         recoverable=found,
         range=possible[-1].words() if possible else "",
+        lost=base.lost,
+        builds_on=len(base.below),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from holdfast.services.shipping import ShipReport
     from holdfast.services.wal import WalSource
     from holdfast.services.wal_expiry import WalExpiryReport
+    from holdfast.services.wal_run import WalRunner
     from holdfast.services.wal_setup import SetupReport
-    from holdfast.services.wal_status import WalStatus
+    from holdfast.services.wal_status import BaseStatus, WalStatus
 
 ABORT = 126
 """Exit code for a restore_command: from here on PostgreSQL does not take it for the end of the archive."""
@@ -145,8 +147,6 @@ def _tell_only(source: WalSource, findings: list[Finding]) -> None:
 
 
 def _run(access: Access, stacks: tuple[str, ...], source: str | None, *, base: bool) -> None:
-    import threading
-
     from holdfast.services.access import open_repository_at
     from holdfast.services.stacks import access_of, back_up
     from holdfast.services.wal_run import WalRunner
@@ -162,21 +162,37 @@ def _run(access: Access, stacks: tuple[str, ...], source: str | None, *, base: b
 
     with open_repository_at(access_of(config)) as repository:
         runners = [WalRunner(config, repository, found, on_gap=take_base if base else _tell_only) for found in sources]
-        threads = [threading.Thread(target=runner.run, args=(stop,), name="wal") for runner in runners]
-        for thread in threads:
-            thread.start()
         for found in sources:
             text.tell(f"holdfast: archiving the WAL of {found.spec.label} through {found.wal.spool}; stop with Ctrl-C")
+        _run_all(runners, stop)
+
+
+def _run_all(runners: list[WalRunner], stop: threading.Event) -> None:
+    """Each in a thread of its own, until stopped. Raises: what ended one of them, when all have ended."""
+    failed: list[HoldfastError] = []
+
+    def work(runner: WalRunner) -> None:
         try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.5)
-        except KeyboardInterrupt:
-            text.tell("holdfast: stopping, shipping what has come")
-        finally:
+            runner.run(stop)
+        except HoldfastError as error:  # only a spool that is not ours to work on ends a loop
+            failed.append(error)
             stop.set()
-            for thread in threads:
-                thread.join()
+
+    threads = [threading.Thread(target=work, args=(runner,), name="wal") for runner in runners]
+    for thread in threads:
+        thread.start()
+    try:
+        for thread in threads:
+            while thread.is_alive():
+                thread.join(0.5)
+    except KeyboardInterrupt:
+        text.tell("holdfast: stopping, shipping what has come")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if failed:
+        raise failed[0]
 
 
 @command.command()
@@ -216,16 +232,20 @@ def _show_status(status: WalStatus) -> None:
         for gap in timeline.gaps:
             text.show(f"                 missing: {gap}")
     for base in status.bases:
-        verdict = (
-            f"recoverable from {base.range}"
-            if base.recoverable
-            else "waits for WAL: its own is not whole, it cannot be recovered yet"
-        )
-        text.show(f"  base backup    {base.point}: {verdict}")
+        text.show(f"  base backup    {base.point}: {_verdict(base)}")
     for finding in status.findings:
         text.show(f"  {'FINDING' if finding.critical else 'finding'}        {finding.name}: {finding.text}")
         if finding.hint:
             text.show(f"                 hint: {finding.hint}")
+
+
+def _verdict(base: BaseStatus) -> str:
+    if base.lost:
+        return "lost: it is incremental, and one that it builds on is gone"
+    if not base.recoverable:
+        return "waits for WAL: its own is not whole, it cannot be recovered yet"
+    how = f"incremental, on {base.builds_on} below it; " if base.builds_on else ""
+    return f"{how}recoverable from {base.range}"
 
 
 @command.command()

@@ -1,0 +1,182 @@
+"""Bad days of a server whose base backups are taken: killed, promoted, busy, set up otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from holdfast.errors import (
+    BaseBackupFailed,
+    DatabaseUnavailable,
+    HoldfastError,
+    WalNotReady,
+)
+from holdfast.services.backup import take_backup
+from holdfast.services.bases import base_source
+from holdfast.services.drill import drill
+from holdfast.services.wal_setup import setup
+from tests.support.clusters import Cluster
+from tests.support.pitr import LATEST, MakeSite, fill, now
+
+
+def test_a_server_that_is_killed_during_a_base_backup(make_site: MakeSite) -> None:
+    site = make_site()
+    fill(site.cluster)
+    with site.open() as repository, base_source(site.config, site.source.spec) as source:
+
+        class Killing:
+            label, notes = source.label, ()
+
+            def entries(self) -> Iterator[object]:
+                for count, entry in enumerate(source.entries()):
+                    if count == 300:
+                        site.cluster.kill()
+                    yield entry
+
+            def facts(self) -> dict[str, object]:
+                raise AssertionError("a backup that failed has no facts")
+
+        with pytest.raises((BaseBackupFailed, DatabaseUnavailable)):
+            take_backup(repository, "shop", [Killing()])  # type: ignore[list-item]  # as much of a source as is asked for
+        assert not repository.snapshots().snapshots
+        site.cluster.start()
+        site.configure(site.cluster)
+    with site.archiving():
+        site.back_up()
+        site.caught_up()
+    assert site.status().bases[-1].recoverable
+
+
+def test_a_base_backup_from_a_standby_that_is_promoted(make_site: MakeSite) -> None:
+    site = make_site()
+    primary = site.cluster
+    folder = site.folder / "standby"
+    folder.mkdir()
+    with contextlib.suppress(FileNotFoundError):
+        os.chown(folder, os.stat(primary.data).st_uid, os.stat(primary.data).st_gid)
+    argv = [
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(primary.port),
+        "-U",
+        "postgres",
+        "-D",
+        str(folder / "data"),
+        "-R",
+        "-X",
+        "stream",
+    ]
+    primary.run("pg_basebackup", *argv, "--checkpoint=fast")
+    standby = Cluster(primary.programs, folder, folder / "data").start()
+    with site.archiving():
+        site.configure(standby)
+        report = site.back_up()
+        assert any("from a standby" in note for note in report.sources[0].notes)
+        site.configure(primary)
+        primary.sql("INSERT INTO t VALUES (101)")
+        primary.sql("SELECT pg_switch_wal()")
+        site.caught_up()
+    with site.open() as repository:
+        proof = drill(site.config, repository, "shop", now=now)
+    assert proof.passed, proof
+    _, restored = site.restore("restored", LATEST)
+    assert restored.sql("SELECT max(n) FROM t") == "101"
+    standby.stop()
+
+
+def test_databases_come_and_go_during_a_base_backup(make_site: MakeSite) -> None:
+    site = make_site()
+    stop = threading.Event()
+
+    def churn() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            site.cluster.sql(f"CREATE DATABASE d{number}")
+            site.cluster.sql("INSERT INTO t SELECT max(n) + 1 FROM t")
+            if number > 1:
+                site.cluster.sql(f"DROP DATABASE d{number - 1}")
+
+    thread = threading.Thread(target=churn)
+    thread.start()
+    try:
+        with site.archiving():
+            site.back_up()
+            stop.set()
+            thread.join()
+            site.caught_up()
+    finally:
+        stop.set()
+        thread.join()
+    with site.open() as repository:
+        proof = drill(site.config, repository, "shop", now=now)
+    assert proof.passed, proof
+
+
+def test_pg_wal_on_a_volume_of_its_own_and_checksums(make_site: MakeSite, open_folders: Path) -> None:
+    elsewhere = open_folders / "wal-volume"
+    elsewhere.mkdir()
+    elsewhere.chmod(0o777)
+    site = make_site(f"--waldir={elsewhere}/pg_wal", "--data-checksums")
+    with site.archiving():
+        site.back_up()
+        site.caught_up()
+    _, restored = site.restore("restored", LATEST)
+    assert restored.sql("SHOW data_checksums") == "on"
+    assert not (restored.data / "pg_wal").is_symlink(), "the copy must not write into the original's WAL"
+
+
+def test_wal_level_minimal_is_refused_with_what_to_change(make_site: MakeSite) -> None:
+    site = make_site(settings="wal_level = minimal\nmax_wal_senders = 0", ready=False)
+    report = setup(site.config, site.source)
+    missing = {need.name for need in report.requirements if not need.met and need.restart}
+    assert missing == {"wal_level", "max_wal_senders"}
+    with pytest.raises(WalNotReady, match=r"wal_level = minimal") as caught:
+        site.back_up()
+    assert "ALTER SYSTEM SET wal_level" in (caught.value.hint or "")
+
+
+def test_a_password_that_changed_is_told(make_site: MakeSite) -> None:
+    site = make_site()
+    site.cluster.sql("CREATE ROLE backup SUPERUSER REPLICATION LOGIN PASSWORD 'old'")
+    hba = site.cluster.data / "pg_hba.conf"
+    lines = (
+        "local all all trust",
+        "host all postgres 127.0.0.1/32 trust",
+        "host all,replication backup 127.0.0.1/32 scram-sha-256",
+    )
+    hba.write_text("\n".join((*lines, "")))
+    site.cluster.sql("SELECT pg_reload_conf()")
+    secret = site.folder / "db-password"
+    secret.write_text("old")
+    secret.chmod(0o600)
+    document = site.folder / "holdfast.yaml"
+    more = f"method: base\n        user: backup\n        password_file: {secret}"
+    document.write_text(document.read_text().replace("method: base", more))
+    site.reload()
+    with site.archiving() as runner:
+        site.back_up()
+        site.caught_up()
+        site.cluster.sql("ALTER ROLE backup PASSWORD 'new'")
+        with pytest.raises(HoldfastError, match="password authentication failed"):
+            site.back_up()
+        site.cluster.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active")
+        deadline = time.monotonic() + 20
+        while "receiving" not in runner._troubles:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        fill(site.cluster)
+        secret.write_text("new")
+        deadline = time.monotonic() + 40
+        while runner._troubles:
+            assert time.monotonic() < deadline, runner._troubles
+            time.sleep(0.1)
+        site.caught_up()
+    assert not [gap for timeline in site.status().timelines for gap in timeline.gaps]

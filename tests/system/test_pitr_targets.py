@@ -1,0 +1,143 @@
+"""Where a recovery can go: across a promotion, on an idle server, to a transaction, file by file."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import pytest
+
+from holdfast.errors import (
+    HoldfastError,
+)
+from holdfast.services.pitr import plan_pitr
+from holdfast.services.wal_setup import setup
+from tests.conftest import ROOT
+from tests.support.pitr import MakeSite, at, fill, server_time
+
+
+def test_promotion_goes_on_archiving_and_is_recovered_across(make_site: MakeSite) -> None:
+    site = make_site()
+    with site.archiving():
+        site.back_up()
+        site.cluster.sql("INSERT INTO t VALUES (101)")
+        fork = server_time(site.cluster)
+        time.sleep(0.05)
+        site.cluster.sql("INSERT INTO t VALUES (102)")
+        abandoned = server_time(site.cluster)
+        site.cluster.sql("INSERT INTO t VALUES (103)")
+        site.caught_up()
+    site.cluster.stop("fast")
+    _, second = site.restore("second", at(fork))
+    site.configure(second, spool="spool-2")
+    assert setup(site.config, site.source, apply=True).ready
+    with site.archiving():
+        second.sql("INSERT INTO t VALUES (201)")
+        moment = server_time(second)
+        time.sleep(0.05)
+        second.sql("INSERT INTO t VALUES (202)")
+        fill(second)
+        site.caught_up()
+    status = site.status()
+    assert status.server_timeline == 2
+    assert [timeline.timeline for timeline in status.timelines] == [1, 2]
+    second.stop("fast")
+
+    report, third = site.restore("third", at(moment))
+    assert report.timeline == 2
+    assert third.sql("SELECT string_agg(n::text, ' ' ORDER BY n) FROM t WHERE n > 100") == "101 201"
+    assert third.sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 8, 1)") == "3", "a timeline of its own"
+    third.stop()
+    report, old = site.restore("old", at(abandoned, timeline=1))
+    assert report.timeline == 1
+    assert old.sql("SELECT string_agg(n::text, ' ' ORDER BY n) FROM t WHERE n > 100") == "101 102"
+    old.stop()
+
+
+def test_an_idle_server_can_be_recovered_to_any_time(make_site: MakeSite) -> None:
+    site = make_site()
+    with site.archiving(look=0.3):
+        site.back_up()
+        idle = server_time(site.cluster)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with site.open() as repository:
+                    plan_pitr(repository, "shop", "db", at(idle))
+                break
+            except HoldfastError:
+                assert time.monotonic() < deadline
+                time.sleep(0.2)
+    _, restored = site.restore("restored", at(idle))
+    assert restored.sql("SELECT max(n) FROM t") == "100"
+
+
+HOLDFAST = str(Path(sys.executable).with_name("holdfast"))
+
+
+@pytest.fixture
+def program(open_folders: Path) -> str:
+    """`holdfast` as the server's user can run it, who cannot come to every folder of ours."""
+    packages = os.path.dirname(os.path.dirname(click.__file__))
+    python = f"/usr/bin/python3.{sys.version_info.minor}"
+    if not os.path.exists(python):
+        pytest.skip(f"the server's user needs {python}")
+    path = open_folders / "holdfast"
+    path.write_text(
+        f"#!/bin/sh\nPYTHONPATH={ROOT}/src:{packages} "
+        f"exec {python} -c 'from holdfast.cli.main import main; main()' \"$@\"\n"
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_a_transaction_is_the_target_and_the_server_fetches_its_wal_itself(make_site: MakeSite, program: str) -> None:
+    site = make_site()
+    with site.archiving():
+        site.back_up()
+        site.cluster.sql("INSERT INTO t VALUES (101)")
+        xid = site.cluster.sql("INSERT INTO t VALUES (102) RETURNING pg_current_xact_id()")
+        fill(site.cluster)
+        site.cluster.sql("INSERT INTO t VALUES (103)")
+        site.caught_up()
+    assert site.cluster.sql("SHOW data_checksums") == "off"
+    folder = site.folder / "restored"
+    folder.mkdir()
+    subprocess.run(["chown", "-R", "--reference", site.cluster.data, site.folder / "password"], check=True)
+    subprocess.run(["chmod", "-R", "go+rX", site.folder / "repository"], check=True)
+    arguments = ["restore", "shop", "--source", "db", "--xid", xid, "--on-demand", "--to", str(folder / "data")]
+    done = subprocess.run(
+        [HOLDFAST, *arguments, "--config", str(site.folder / "holdfast.yaml")],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert f"target        xid {xid}" in done.stdout
+    assert "0 WAL files" in done.stdout
+    assert not (folder / "data" / "holdfast_wal").exists()
+    conf = folder / "data" / "postgresql.auto.conf"
+    before, mark, after = conf.read_text().partition("wal get")
+    assert mark, before
+    line = before[before.rindex("restore_command = '") :]
+    conf.write_text(f"{before.removesuffix(line)}restore_command = '{program} {mark}{after}")
+    restored = site.start(folder)
+    assert restored.sql("SELECT string_agg(n::text, ' ' ORDER BY n) FROM t WHERE n > 100") == "101 102"
+    restored.stop()
+
+
+def test_what_the_archive_does_not_hold_is_the_end_and_what_cannot_be_asked_is_an_error(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(ready=False)
+    environment = {**os.environ, "HOLDFAST_CONFIG": str(site.folder / "holdfast.yaml")}
+
+    def get(name: str) -> int:
+        arguments = [HOLDFAST, "wal", "get", "--system", "42", name, str(tmp_path / "target")]
+        return subprocess.run(arguments, check=False, env=environment, stderr=subprocess.DEVNULL).returncode
+
+    assert [get(name) for name in ("000000090000000000000001", "00000007.history")] == [1, 1]
+    (site.folder / "repository").rename(site.folder / "away")
+    assert get("000000090000000000000001") == 126
+    assert not (tmp_path / "target").exists()
