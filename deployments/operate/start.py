@@ -15,9 +15,9 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.automations import AutomationCore
 
 from deployments.operate.automations import look_at_failures, zombies
-from deployments.operate.catalog import deployments
 from deployments.operate.folder import Folder
-from deployments.operate.reconcile import ensure_automations, ensure_deployments, ensure_pool, told
+from deployments.operate.follow import bring_up_to_date
+from deployments.operate.reconcile import ensure_automations, ensure_pool
 from deployments.operate.runs import next_runs
 from deployments.operate.worker import ensure_worker, resume, wait_until_online
 from holdfast.config.models import Config
@@ -38,11 +38,10 @@ def start(
     say: Callable[[str], None],
 ) -> list[str]:
     """Pool, queue, deployments, automations, worker; what runs next, in words. Raises: OperateError."""
-    wanted = deployments(config, "", host)
     wait_for_server()
     with get_client(sync_client=True) as client:
         queue = ensure_pool(client, host, runs_at_once=runs_at_once)
-        told(ensure_deployments(client, host, wanted), say)
+        wanted = bring_up_to_date(client, config, "", host, say)
         for name in ensure_automations(client, _automations(client, host)):
             say(f"automation: {name}")
         worker = ensure_worker(folder, client, host, env, say)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.config.effective import Effective, PathKind, effective
@@ -22,6 +23,18 @@ if TYPE_CHECKING:
     from holdfast.engine.client import Engine
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A configuration of the stacks that are backed up unasked: its own, and those that labels enable (`labelled`).
+
+    `asked` tells whether the engine answered: without it, what labels enable is not known.
+    """
+
+    config: Config
+    labelled: frozenset[str]
+    asked: bool
 
 
 def discover(config: Config) -> Effective:
@@ -67,6 +80,21 @@ def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[st
         for line in protection.warnings if protection.stack in chosen else ():
             log.warning("%s", line)
     return found.config, chosen
+
+
+def served_stacks(config: Config) -> Served:
+    """The configuration with the stacks that are to be scheduled and watched; without an engine as it is."""
+    asked = True
+    try:
+        found = discover(config)
+    except EngineUnavailable:
+        found, asked = effective(config, Inventory(), kind_of_path), False
+    for protection in found.protection:
+        for line in protection.warnings if protection.stack in found.enabled else ():
+            log.warning("%s", line)
+    stacks = {name: stack for name, stack in found.config.stacks.items() if name in found.enabled}
+    labelled = found.enabled - set(config.stacks)
+    return Served(found.config.model_copy(update={"stacks": stacks}), labelled, asked)
 
 
 def _found(config: Config) -> Effective:
