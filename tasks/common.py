@@ -72,12 +72,12 @@ def step(name: str, run_name: str | Callable[[], str]) -> Callable[[Callable[P, 
     return make
 
 
-def configuration(path: str) -> Config:
+def configuration(path: str, *stacks: str) -> Config:
     """The configuration at `path`, with every stack that can be found: one that is started by hand needs no label.
 
-    An empty path means HOLDFAST_CONFIG. Raises: ConfigError, InvalidConfig, EngineUnavailable.
+    With `stacks` an engine that does not answer is an error where one of these is to be found. An empty path means HOLDFAST_CONFIG. Raises: ConfigError, InvalidConfig, EngineUnavailable.
     """
-    return with_found_stacks(_loaded(path))
+    return with_found_stacks(_loaded(path), *stacks)
 
 
 def served_configuration(path: str) -> Config:

@@ -51,12 +51,12 @@ def discover_on(config: Config, engine: Engine) -> Effective:
     return effective(config, take_inventory(engine), kind_of_path if local else lambda _: "directory")
 
 
-def with_found_stacks(config: Config) -> Config:
+def with_found_stacks(config: Config, *names: str) -> Config:
     """The configuration with every stack that can be found; as it is where no engine answers and none is needed.
 
-    Raises: EngineUnavailable when a stack of the configuration is to be discovered.
+    Raises: EngineUnavailable when a stack of these names, or of the configuration, has to be found.
     """
-    return _found(config).config
+    return _found(config, names).config
 
 
 def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[str]]:
@@ -64,7 +64,7 @@ def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[st
 
     Raises: ConfigError that names what there is; EngineUnavailable when a stack has to be found.
     """
-    found = _found(config)
+    found = _found(config, names)
     for name in names:
         stack_of(found.config, name)
     chosen = list(names) or sorted(found.enabled)
@@ -97,16 +97,17 @@ def served_stacks(config: Config) -> Served:
     return Served(found.config.model_copy(update={"stacks": stacks}), labelled, asked)
 
 
-def _found(config: Config) -> Effective:
+def _found(config: Config, names: Sequence[str] = ()) -> Effective:
     """What holds; without an engine, where none is needed, what the configuration says by itself."""
-    needed = any(stack.discover for stack in config.stacks.values())
-    if config.stacks and not needed and not any(in_docker(stack) for stack in config.stacks.values()):
+    declared = [config.stacks[name] for name in names if name in config.stacks]
+    known = len(declared) == len(names)
+    if names and known and not any(stack.discover or in_docker(stack) for stack in declared):
         return effective(config, Inventory(), kind_of_path)
     try:
         return discover(config)
     except EngineUnavailable:
-        if needed or not config.stacks:
-            raise
+        if not known or not config.stacks or any(stack.discover for stack in declared or config.stacks.values()):
+            raise  # what is meant has to be found
         return effective(config, Inventory(), kind_of_path)
 
 
