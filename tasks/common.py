@@ -75,7 +75,8 @@ def step(name: str, run_name: str | Callable[[], str]) -> Callable[[Callable[P, 
 def configuration(path: str, *stacks: str) -> Config:
     """The configuration at `path`, with every stack that can be found: one that is started by hand needs no label.
 
-    With `stacks` an engine that does not answer is an error where one of these is to be found. An empty path means HOLDFAST_CONFIG. Raises: ConfigError, InvalidConfig, EngineUnavailable.
+    With `stacks` an engine that does not answer is an error where one of these is to be found. An empty path means
+    HOLDFAST_CONFIG. Raises: ConfigError, InvalidConfig, EngineUnavailable.
     """
     return with_found_stacks(_loaded(path), *stacks)
 

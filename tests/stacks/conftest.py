@@ -48,7 +48,7 @@ class Project:
         done = subprocess.run(
             [HOLDFAST, *arguments], env={**self.env, **env}, capture_output=True, text=True, check=False
         )
-        assert done.returncode == code, (arguments, done.returncode, done.stdout, done.stderr)
+        assert done.returncode == code, f"{arguments} {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 
     def labels(self, service: str = "", **more: str) -> dict[str, str]:

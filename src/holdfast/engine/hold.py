@@ -58,6 +58,11 @@ class Holding:
     skipped: dict[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
 
+    def add(self, more: Holding) -> None:
+        """What is held besides."""
+        self.since.update(more.since)
+        self.skipped.update(more.skipped)
+
 
 def take_hold(engine: Engine, journal: Journal, targets: Sequence[Target], hooks: Sequence[HookCall]) -> Holding:
     """Run the hooks, then hold the containers in this order. What fails raises; the caller lets go in every case.

@@ -93,7 +93,8 @@ def watch(journal: str, engine: str, limit: float) -> None:
     """Wait for the parent's words; let go when it is dead, or too slow. Raises: EngineUnavailable at the start."""
     with connect(engine):
         pass  # it answers, and everything is loaded
-    os.write(1, READY)
+    with contextlib.suppress(BrokenPipeError):  # the parent has given up already: the end of its words says so
+        os.write(1, READY)
     deadline: float | None = None
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from holdfast.config.effective import Effective, PathKind, effective
@@ -100,8 +101,9 @@ def served_stacks(config: Config) -> Served:
 def _found(config: Config, names: Sequence[str] = ()) -> Effective:
     """What holds; without an engine, where none is needed, what the configuration says by itself."""
     declared = [config.stacks[name] for name in names if name in config.stacks]
-    known = len(declared) == len(names)
-    if names and known and not any(stack.discover or in_docker(stack) for stack in declared):
+    # A name that is nearly one of the configuration's is a slip, and no stack to be found.
+    known = all(name in config.stacks or get_close_matches(name, config.stacks, 1) for name in names)
+    if names and len(declared) == len(names) and not any(stack.discover or in_docker(stack) for stack in declared):
         return effective(config, Inventory(), kind_of_path)
     try:
         return discover(config)

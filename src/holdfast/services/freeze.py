@@ -4,6 +4,8 @@ Rules upheld here:
 - Pass 1 runs live and stores nearly everything. Then hooks run and the writers are held, all at once for all sources of
   the group; pass 2 looks at everything, and copies what changed into a spool; then all are let go. What is left to
   compress and upload goes on after that: the hold lasts as long as the change, not as long as the volume or the store.
+- Databases are asked for the instant while the others are held already; the container of such a server, where it writes
+  a held directory itself, is held last: what is frozen gives no answer.
 - Holding is journaled before it is done, and a watchdog stands by: whatever kills this process, everything is let go.
 - A hold that lasted longer than its limit is no consistent capture: nothing is committed.
 """
@@ -15,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from msgspec.structs import replace
 
@@ -46,12 +49,28 @@ class TreeSpec:
 
 @dataclass(frozen=True, slots=True)
 class FreezePlan:
-    """Whom to hold and how, in this order; the hooks around it; for how many seconds at most."""
+    """Whom to hold and how, in this order; the hooks around it; for how many seconds at most.
+
+    `last` are containers that are held after the databases were asked: these run in them.
+    """
 
     stack: str
     targets: tuple[Target, ...]
+    last: frozenset[str] = frozenset()
     hooks: tuple[HookCall, ...] = ()
     limit: float = 60.0
+
+
+class AtFreeze(Protocol):
+    """What belongs to the instant of a freeze beside the directories."""
+
+    def open(self) -> None:
+        """Called just before anything is held."""
+        ...
+
+    def take(self) -> Mapping[str, object]:
+        """Called while everything is held; what it gives is stored with each snapshot."""
+        ...
 
 
 @dataclass(slots=True)
@@ -99,12 +118,11 @@ def capture_frozen(
     specs: Sequence[TreeSpec],
     planned: Callable[[], FreezePlan],
     *,
-    at_freeze: Callable[[], Mapping[str, object]] = dict,
+    at_freeze: AtFreeze | None = None,
 ) -> list[SourceReport]:
     """Capture directories into a snapshot each, with their writers held once for all of them.
 
     `planned` tells whom to hold; it is asked again just before that, for who came and went during the first pass.
-    `at_freeze` is called while everything is held; what it gives (positions of databases) is stored with each snapshot.
     Raises: SourceError and its kind, CommandFailed (a hook), EngineRefused, EngineUnavailable, the store's errors. Then
     everything was let go, and no snapshot was made.
     """
@@ -115,11 +133,15 @@ def capture_frozen(
         hold = stack.enter_context(_prepared(engine, planned()))
         begun = run.now()
         sources = [_first_pass(repository, run, spec) for spec in specs]
+        if at_freeze is not None:
+            at_freeze.open()
         # The snapshots are of this instant: a file whose time is at or after it is read again by the next run.
         frozen = run.now()
-        holding = hold.freeze(planned(), lambda: _second_passes(sources, spool, at_freeze))
+        holding, at = hold.freeze(
+            planned(), at_freeze.take if at_freeze else dict, lambda: _second_passes(sources, spool)
+        )
         for source in sources:
-            source.found = {**_account(holding, source), **source.found}
+            source.found = {**_account(holding, source), **at}
         reports = [_store(repository, run, lock, source, frozen) for source in sources]
         seconds = (run.now() - begun).total_seconds()
     return [replace(report, held=dict(holding.seconds), seconds=seconds) for report in reports]
@@ -140,11 +162,9 @@ def _first_pass(repository: Repository, run: Run, spec: TreeSpec) -> _Source:
     return source
 
 
-def _second_passes(sources: Sequence[_Source], spool: Spool, at_freeze: Callable[[], Mapping[str, object]]) -> None:
-    at = at_freeze()
+def _second_passes(sources: Sequence[_Source], spool: Spool) -> None:
     for source in sources:
         source.delta = FrozenTree(source.live, exclude=source.spec.exclude, since=source.since).scan(spool)
-        source.found = at
 
 
 def _store(repository: Repository, run: Run, lock: Lock, source: _Source, frozen: datetime) -> SourceReport:
@@ -187,8 +207,10 @@ class _Hold:
         self._engine, self._journal, self._watchdog = engine, journal, watchdog
         self.freed = True
 
-    def freeze(self, plan: FreezePlan, work: Callable[[], None]) -> Holding:
-        """Hold, work, let go. Raises: what any of them raises, after everything was let go."""
+    def freeze(
+        self, plan: FreezePlan, instant: Callable[[], Mapping[str, object]], work: Callable[[], None]
+    ) -> tuple[Holding, Mapping[str, object]]:
+        """Hold, fix the instant, work, let go. Raises: what any of them raises, after everything was let go."""
         self._watchdog.wait_until_ready()
         # Before the watchdog's own count begins: what it let go early must never pass for a hold that was kept.
         started = time.monotonic()
@@ -196,8 +218,11 @@ class _Hold:
         self.freed = False
         holding = Holding()
         try:
-            taken = take_hold(self._engine, self._journal, plan.targets, plan.hooks)
-            holding.since, holding.skipped = taken.since, taken.skipped
+            first = [target for target in plan.targets if target.container.name not in plan.last]
+            last = [target for target in plan.targets if target.container.name in plan.last]
+            holding.add(take_hold(self._engine, self._journal, first, plan.hooks))
+            at = instant()
+            holding.add(take_hold(self._engine, self._journal, last, ()))
             work()
         finally:
             let_go(self._engine, read_journal(self._journal.path), holding)
@@ -211,7 +236,7 @@ class _Hold:
                 found=f"{seconds:.1f} s",
                 hint="raise hold_limit, or exclude what changes most",
             )
-        return holding
+        return holding, at
 
 
 @contextmanager

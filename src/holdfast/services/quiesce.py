@@ -57,6 +57,7 @@ def freeze_plan(name: str, stack: Stack, specs: Sequence[Volume | Directory], in
             for hook in stack.hooks
         ),
         limit=float(stack.hold_limit),
+        last=frozenset(server.container for server in stack.postgres if server.container),
     )
 
 
