@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ def test_a_dump_and_a_volume_are_of_one_instant(project: Project, postgres_image
     assert max(int(psql(project.url, f"{project.name}-db-1", b"SELECT count(*) FROM steps")), 1) > len(rows)
 
 
-def manifest(project: Project, source: str) -> dict[str, dict[str, object]]:
+def manifest(project: Project, source: str) -> Any:
     from holdfast.config.access import resolve_access
     from holdfast.services.access import open_repository_at
     from holdfast.services.restore import open_snapshot

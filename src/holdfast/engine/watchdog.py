@@ -20,8 +20,8 @@ import time
 
 from holdfast.engine.client import connect
 from holdfast.engine.hold import let_go
-from holdfast.engine.journal import forget_journal, read_journal, taken_over
-from holdfast.errors import EngineUnavailable, HoldfastError
+from holdfast.engine.journal import forget_journal, note_loss, read_journal, taken_over
+from holdfast.errors import EngineRefused, EngineUnavailable, HoldfastError
 
 log = logging.getLogger(__name__)
 
@@ -118,13 +118,18 @@ def watch(journal: str, engine: str, limit: float) -> None:
 def _let_go(journal: str, engine: str) -> bool:
     """Whether everything could be let go."""
     end = time.monotonic() + _PATIENCE
+    ran: set[str] = set()
+    lost = False
     while True:
         try:
             with connect(engine) as reached:
-                let_go(reached, read_journal(journal))
-        except EngineUnavailable:
+                let_go(reached, read_journal(journal), ran=ran)
+        except (EngineUnavailable, EngineRefused) as error:  # one that just started refuses for a while
             if time.monotonic() > end:
                 return False
+            if isinstance(error, EngineUnavailable) and not lost:
+                lost = True
+                note_loss(journal)
             time.sleep(1.0)
         except (HoldfastError, FileNotFoundError):
             return False

@@ -23,9 +23,9 @@ from msgspec.structs import replace
 
 from holdfast.engine.client import Engine
 from holdfast.engine.hold import Holding, HookCall, Target, let_go, take_hold
-from holdfast.engine.journal import Journal, read_journal, state_folder
+from holdfast.engine.journal import Journal, Line, read_journal, state_folder
 from holdfast.engine.watchdog import Watchdog
-from holdfast.errors import SourceError, SourceUnreadable
+from holdfast.errors import EngineUnavailable, SourceError, SourceUnreadable
 from holdfast.model import manifest as layout
 from holdfast.model.entry import ByteStream, Entry
 from holdfast.repository.archive import Parent, TreeArchiver, TreeStats
@@ -225,8 +225,7 @@ class _Hold:
             holding.add(take_hold(self._engine, self._journal, last, ()))
             work()
         finally:
-            let_go(self._engine, read_journal(self._journal.path), holding)
-            self.freed = True
+            self._let_go(holding)
         seconds = time.monotonic() - started
         if holding.since and seconds > plan.limit:
             raise SourceUnreadable(
@@ -237,6 +236,15 @@ class _Hold:
                 hint="raise hold_limit, or exclude what changes most",
             )
         return holding, at
+
+    def _let_go(self, holding: Holding) -> None:
+        try:
+            let_go(self._engine, read_journal(self._journal.path), holding)
+        except EngineUnavailable:
+            # The watchdog goes on trying; it has to know that a container may have ended with its engine.
+            self._journal.add(Line(lost=True))
+            raise
+        self.freed = True
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from holdfast.config.stack import Stack
 from holdfast.engine.client import Engine, connect
 from holdfast.engine.hold import HookCall, Target, let_go
 from holdfast.engine.inventory import take_inventory
-from holdfast.engine.journal import forget_journal, journals, state_folder, taken_over
+from holdfast.engine.journal import forget_journal, journals, note_loss, state_folder, taken_over
 from holdfast.errors import EngineUnavailable, HoldfastError, SourceBusy
 from holdfast.model.inventory import FoundContainer, FoundVolume, Inventory
 from holdfast.policy.ordering import start_order
@@ -93,6 +93,7 @@ def thaw_left(*, own: str | None = None) -> list[str]:
                 with connect(record.engine or None) as engine:
                     freed = let_go(engine, record)
             except EngineUnavailable as error:
+                note_loss(path)
                 if own is not None and record.engine != own:
                     log.warning("what was held on %s is not let go yet: %s", record.engine, error)
                     continue
