@@ -41,7 +41,7 @@ class HookRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One line of the journal: the engine and the stack, or what is held, or a hook.
+    """One line of the journal: the engine and the stack, or what is held, or a hook, or a filesystem's snapshot.
 
     `done` is a container whose hold the engine has confirmed; `lost` tells that the engine was out of reach meanwhile.
     """
@@ -53,6 +53,7 @@ class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
     hook: HookRun | None = None
     done: str = ""
     lost: bool = False
+    snapshot: str = ""
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -69,6 +70,7 @@ class Record(msgspec.Struct, kw_only=True):
     hooks: tuple[HookRun, ...] = ()
     done: frozenset[str] = frozenset()
     lost: bool = False
+    snapshots: tuple[str, ...] = ()
 
 
 def state_folder() -> str:
@@ -113,6 +115,8 @@ def read_journal(path: str) -> Record:
             record.engine = line.engine or record.engine
             record.stack, record.written = line.stack or record.stack, line.written or record.written
             record.lost = record.lost or line.lost
+            if line.snapshot:
+                record.snapshots = (*record.snapshots, line.snapshot)
             if line.done:
                 record.done |= {line.done}
             if line.held is not None:

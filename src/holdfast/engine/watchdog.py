@@ -20,7 +20,8 @@ import time
 
 from holdfast.engine.client import connect
 from holdfast.engine.hold import let_go
-from holdfast.engine.journal import forget_journal, note_loss, read_journal, taken_over
+from holdfast.engine.journal import Record, forget_journal, note_loss, read_journal, taken_over
+from holdfast.engine.subvolume import remove_snapshot
 from holdfast.errors import EngineRefused, EngineUnavailable, HoldfastError
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def watch(journal: str, engine: str, limit: float) -> None:
             deadline = time.monotonic() + limit
         elif not word:
             with taken_over(journal, wait=True) as record:
-                if record is not None and _let_go(journal, engine):
+                if record is not None and _let_go(journal, engine) and _removed(record):
                     forget_journal(journal)
             return
 
@@ -135,6 +136,17 @@ def _let_go(journal: str, engine: str) -> bool:
             return False
         else:
             return True
+
+
+def _removed(record: Record) -> bool:
+    """Whether the filesystems' snapshots of a dead parent are gone."""
+    try:
+        for path in record.snapshots:
+            remove_snapshot(path)
+    except HoldfastError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 def main() -> None:

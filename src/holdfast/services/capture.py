@@ -25,7 +25,7 @@ from holdfast.services.stacks import engine_of, opened_source, refuse_live_serve
 from holdfast.sources.command import CommandSource, Expected
 
 if TYPE_CHECKING:
-    from holdfast.services.freeze import FreezePlan
+    from holdfast.services.holding import FreezePlan
 
 log = logging.getLogger(__name__)
 

@@ -23,11 +23,12 @@ from holdfast.engine.client import Engine, connect
 from holdfast.engine.hold import HookCall, Target, let_go
 from holdfast.engine.inventory import take_inventory
 from holdfast.engine.journal import forget_journal, journals, note_loss, state_folder, taken_over
+from holdfast.engine.subvolume import remove_snapshot
 from holdfast.errors import EngineUnavailable, HoldfastError, SourceBusy
 from holdfast.model.inventory import FoundContainer, FoundVolume, Inventory
 from holdfast.policy.ordering import start_order
 from holdfast.policy.stacks import is_below, writers_of
-from holdfast.services.freeze import FreezePlan
+from holdfast.services.holding import FreezePlan
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def thaw_left(*, own: str | None = None) -> list[str]:
             try:
                 with connect(record.engine or None) as engine:
                     freed = let_go(engine, record)
+                for snapshot in record.snapshots:
+                    remove_snapshot(snapshot)
             except EngineUnavailable as error:
                 note_loss(path)
                 if own is not None and record.engine != own:

@@ -6,6 +6,7 @@ Rules upheld here:
   faults again, so that its time moves past that instant.
 - While the writers are held everything else is only looked at; the content of what changed is copied into a spool, so
   that compressing and uploading wait until the writers go on.
+- Where the filesystem gave a snapshot instead, the writers go on already: it is looked at there, and nothing is copied.
 - Where the filesystem shares blocks between files (btrfs, XFS), a large file is cloned in an instant instead of copied.
 - Memory holds 16 bytes per entry of the tree, and an entry per change.
 """
@@ -57,10 +58,12 @@ class LiveTree(TreeSource):
     def __init__(self, root: str | bytes, *, label: str, exclude: tuple[str, ...] = ()) -> None:
         super().__init__(root, label=label, exclude=exclude)
         self.seen: set[bytes] = set()
+        self.devices: set[int] = set()
 
     def entries(self) -> Iterator[Entry]:
         """Raises: as `TreeSource.entries`."""
         for entry in super().entries():
+            self.devices.add(entry.device)
             self.seen.add(_mark(entry.path, entry.size, entry.inode, entry.mtime_ns, entry.ctime_ns))
             yield entry
 
@@ -83,11 +86,14 @@ class Delta:
 
 
 class FrozenTree(TreeSource):
-    """The second pass over the tree of a `LiveTree`; `since` is the instant before its syncfs, in nanoseconds."""
+    """The second pass over the tree of a `LiveTree`; `since` is the instant before its syncfs, in nanoseconds.
 
-    def __init__(self, live: LiveTree, *, exclude: tuple[str, ...], since: int) -> None:
-        super().__init__(live.root, label=live.label, exclude=exclude)
-        self._seen, self._cutoff = live.seen, since - TICK_NS
+    `still` is where the same tree stands still for as long as its contents are read; None for the tree itself.
+    """
+
+    def __init__(self, live: LiveTree, *, exclude: tuple[str, ...], since: int, still: str | None = None) -> None:
+        super().__init__(still or live.root, label=live.label, exclude=exclude)
+        self._seen, self._cutoff, self._still = live.seen, since - TICK_NS, still is not None
 
     def scan(self, spool: Spool) -> Delta:
         """Look at everything, copy what changed. Raises: SourceNotFound, SourceUnreadable."""
@@ -124,7 +130,10 @@ class FrozenTree(TreeSource):
             delta.kept += 1
             return
         entry = self._make(path, full, status)
-        if entry.kind is Kind.FILE:
+        if entry.kind is Kind.FILE and self._still:
+            delta.reread += 1
+            delta.bytes += entry.size
+        elif entry.kind is Kind.FILE:
             self._copy(delta, entry, full)
         delta.entries[path] = entry
 
