@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.engine.subvolume import filesystem_of, planned_snapshot, remove_snapshot, subvolume_of, take_snapshot
+from holdfast.engine.ground import Ground, ground_of
+from holdfast.engine.subvolume import planned_snapshot, remove_snapshot, subvolume_of, take_snapshot
 from tests.stacks.conftest import HOLDFAST, Project, wait_for
 from tests.stacks.test_freeze import consistent
 from tests.support.filesystems import mounted
@@ -89,7 +90,7 @@ def test_a_kill_leaves_no_snapshot(project: Project, folder: Path, btrfs: Path) 
 
 
 def test_what_does_not_qualify_is_read_while_it_is_held(btrfs: Path, tmp_path: Path) -> None:
-    assert filesystem_of(str(btrfs)) == "btrfs"
+    assert ground_of(str(btrfs)) == Ground("btrfs")
     top = btrfs / "cases"
     subprocess.run(["btrfs", "subvolume", "create", str(top)], check=True, capture_output=True)
     subprocess.run(["btrfs", "subvolume", "create", str(top / "inner")], check=True, capture_output=True)

@@ -19,6 +19,7 @@ import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from holdfast.engine.ground import ground_of
 from holdfast.errors import SourceUnreadable
 
 PREFIX = ".holdfast-snapshot-"
@@ -51,7 +52,7 @@ def subvolume_of(path: str, devices: Collection[int]) -> Subvolume | None:
     `devices` are those of everything that was seen in the directory.
     """
     device = os.stat(path).st_dev
-    if set(devices) - {device} or filesystem_of(path) != "btrfs":
+    if set(devices) - {device} or ground_of(path).kind != "btrfs":
         return None
     top, below = os.path.realpath(path), ""
     while (status := os.stat(top)).st_ino != _TOP_INODE or status.st_dev != device:
@@ -106,22 +107,3 @@ def remove_snapshot(path: str) -> None:
             ) from error
     finally:
         os.close(place)
-
-
-def filesystem_of(path: str) -> str:
-    """The kind of filesystem that a path lies on, as the kernel calls it; "" when it cannot be told (proc(5))."""
-    wanted, best, kind = os.path.realpath(path), "", ""
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        for line in file:
-            mounted, _, described = line.partition(" - ")
-            point = _unescaped(mounted.split()[4])
-            inside = wanted == point or wanted.startswith(point.rstrip("/") + "/")
-            if inside and len(point) >= len(best):
-                best, kind = point, described.split()[0]
-    return kind
-
-
-def _unescaped(text: str) -> str:
-    for code, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
-        text = text.replace(code, letter)
-    return text

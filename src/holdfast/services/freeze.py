@@ -20,8 +20,8 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from holdfast.engine.client import Engine
+from holdfast.engine.ground import ground_of
 from holdfast.engine.hold import Holding
-from holdfast.engine.subvolume import filesystem_of
 from holdfast.errors import SourceError
 from holdfast.model import manifest as layout
 from holdfast.model.entry import ByteStream, Entry
@@ -164,7 +164,7 @@ def _stand_still(stills: Stills, moving: Sequence[_Source], spool: Spool) -> Non
 
 
 def _how(source: _Source, stills: Stills) -> Mapping[str, object]:
-    return {"snapshot": filesystem_of(source.spec.root)} if stills.where(source.label) else {}
+    return {"snapshot": ground_of(source.spec.root).kind} if stills.where(source.label) else {}
 
 
 def _store(repository: Repository, run: Run, lock: Lock, source: _Source, frozen: datetime) -> SourceReport:
