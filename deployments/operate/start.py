@@ -16,7 +16,7 @@ from prefect.events.schemas.automations import AutomationCore
 
 from deployments.operate.automations import look_at_failures, zombies
 from deployments.operate.folder import Folder
-from deployments.operate.follow import bring_up_to_date
+from deployments.operate.follow import bring_up_to_date, follow
 from deployments.operate.reconcile import ensure_automations, ensure_pool
 from deployments.operate.runs import next_runs
 from deployments.operate.worker import ensure_worker, resume, wait_until_online
@@ -47,7 +47,7 @@ def start(
         worker = ensure_worker(folder, client, host, env, say)
         resume(folder, client, queue)
         wait_until_online(folder, client, worker, host)
-        return _upcoming(client, host, wanted)
+        return _upcoming(client, host, [deployment for deployment in wanted if deployment.flow_name != follow.name])
 
 
 def _automations(client: SyncPrefectClient, host: str) -> list[AutomationCore]:
@@ -62,8 +62,10 @@ def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeplo
     if not any(_is_active(client, deployment) for deployment in wanted if deployment.schedules):
         return [f"no schedule comes in the next {_SOON.days} days, or all are paused"]
     deadline = time.monotonic() + SCHEDULED_SECONDS
+    # Looking at labels comes all the time, and is not what anybody waits for.
+    looking = client.read_deployment_by_name(f"{follow.name}/labels@{host}").id
     while True:
-        runs = [run for run in next_runs(client, host) if run.expected_start_time]
+        runs = [run for run in next_runs(client, host) if run.expected_start_time and run.deployment_id != looking]
         if runs or time.monotonic() > deadline:
             break
         time.sleep(0.5)
