@@ -17,6 +17,8 @@ import docker
 import pytest
 from docker.models.containers import Container
 
+from deployments.local import images
+from deployments.local.engine import PrivateEngine, private_engine_is_possible
 from holdfast.engine.client import Engine, connect
 from tests.support.repositories import new_repository
 
@@ -123,6 +125,16 @@ def project(
         yield made
     finally:
         made.destroy()
+
+
+@pytest.fixture(scope="session")
+def second_engine() -> Iterator[str]:
+    """The URL of another host's engine: nothing is there but the blank image."""
+    if reason := private_engine_is_possible():
+        pytest.skip(reason)
+    with PrivateEngine() as made:
+        images.blank_image(made.url)
+        yield made.url
 
 
 @pytest.fixture

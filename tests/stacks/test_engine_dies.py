@@ -1,8 +1,12 @@
-"""The Engine is killed and comes back while a backup runs: what ran before runs again, with what it had."""
+"""The Engine is killed and comes back while a backup runs: what ran before runs again, with what it had.
+
+All of them: `pytest -m "soak or engine" tests/stacks/test_engine_dies.py`.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import subprocess
 import time
@@ -15,7 +19,7 @@ import pytest
 from deployments.local import images
 from deployments.local.engine import _commands, ensure_docker_installed, private_engine_is_possible, why_no_answer
 from deployments.local.kept import Kept
-from tests.stacks.conftest import Project, wait_for
+from tests.stacks.conftest import HOLDFAST, Project, wait_for
 from tests.stacks.test_freeze import configured, held_backup
 
 pytestmark = pytest.mark.engine
@@ -85,8 +89,15 @@ def journals(project: Project) -> list[Path]:
     return list((project.folder / "state").glob("*.hold"))
 
 
-@pytest.mark.parametrize("method", ["pause", "stop"])
-@pytest.mark.parametrize("lives_on", [True, False], ids=["containers-live", "containers-die"])
+@pytest.mark.parametrize(
+    ("method", "lives_on"),
+    [
+        ("pause", True),
+        ("pause", False),
+        pytest.param("stop", True, marks=pytest.mark.soak),
+        pytest.param("stop", False, marks=pytest.mark.soak),
+    ],
+)
 def test_killed_while_containers_are_held(mortal: Mortal, place: Project, method: str, *, lives_on: bool) -> None:
     mortal.stop()
     mortal.start(*(["--live-restore"] if lives_on else []))
@@ -130,10 +141,6 @@ def test_killed_during_the_live_pass(mortal: Mortal, place: Project) -> None:
         f"sys.argv = ['holdfast', 'backup', {place.name!r}, '--config', {config!r}]\n"
         "from holdfast.cli.main import main\nmain()\n"
     )
-    import os
-
-    from tests.stacks.conftest import HOLDFAST
-
     python = os.path.join(os.path.dirname(HOLDFAST), "python")
     process = subprocess.Popen([python, "-c", script], env=place.env, stderr=subprocess.PIPE, text=True)
     wait_for(marker.exists, 30)

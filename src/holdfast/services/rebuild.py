@@ -158,9 +158,13 @@ class Rebuild:
         for snapshot, path in self._trees():
             targets[snapshot.source] = _state(path)
             there = _existing(path)
-            status = os.statvfs(there)
-            free[snapshot.source] = status.f_bavail * status.f_frsize
+            free[snapshot.source] = _free_at(there)
             places[snapshot.source] = os.stat(there).st_dev
+        root = str(self._engine.info().get("DockerRootDir") or "/")
+        for label in set(self.definition.databases) & set(self._sizes):
+            # What a dump becomes is at least about as large as the dump, which is not compressed.
+            free[label] = _free_at(root)
+            places[label] = os.stat(root).st_dev
         return HostState(
             inventory=take_inventory(self._engine),
             networks=make.network_names(self._engine),
@@ -387,6 +391,12 @@ def _state(path: str) -> State:
     if not os.path.isdir(path):
         return "missing"
     return "holds data" if any(name != "lost+found" for name in os.listdir(path)) else "empty"
+
+
+def _free_at(path: str) -> int:
+    """Bytes that are free for us where a path lies."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
 
 
 def _existing(path: str) -> str:

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from holdfast.errors import SourceUnreadable
+from holdfast.errors import SourceUnreadable, SpoolFull
 from holdfast.model.entry import ByteStream, Entry, Kind
 from holdfast.sources.tree import TreeSource
 
@@ -37,6 +37,7 @@ _WORTH_CLONING = 256 << 10
 _MOST_CLONES = 256
 _TRIES = 3
 _PIECE = 8 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP})
 
 
@@ -208,7 +209,21 @@ class Spool:
         return clone
 
     def copy(self, fd: int, status: os.stat_result) -> Spooled:
-        """Copy a file's data; its place in the spool. Raises: OSError (ENOSPC among them)."""
+        """Copy a file's data; its place in the spool. Raises: SpoolFull, OSError of the file itself."""
+        try:
+            return self._copy(fd, status)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise SpoolFull(
+                "no room for what changed while its writers are held",
+                which=tempfile.gettempdir(),
+                wanted=f"room for a file of {status.st_size:,} bytes",
+                found=error.strerror,
+                hint="set TMPDIR to a folder with more room; exclude what changes most",
+            ) from error
+
+    def _copy(self, fd: int, status: os.stat_result) -> Spooled:
         out, start, size = self._file.fileno(), self._end, status.st_size
         sparse = status.st_blocks * 512 < size
         for begin, end in _data_ranges(fd, size) if sparse else [(0, size)]:
