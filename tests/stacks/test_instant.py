@@ -1,8 +1,12 @@
-"""Databases and volumes of one instant: a writer that writes to both in step finds both in step again."""
+"""Databases and volumes of one instant: a writer that writes to both in step finds both in step again.
+
+With a base backup and its WAL, which takes a minute: `pytest -m "soak or engine" tests/stacks/test_instant.py`.
+"""
 
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +14,14 @@ import pytest
 
 from holdfast.engine.client import connect
 from holdfast.engine.exec import ContainerRunner
-from tests.stacks.conftest import Project, wait_for
+from holdfast.model.wal import Lsn
+from tests.stacks.conftest import HOLDFAST, Project, wait_for
 from tests.stacks.test_rebuild import psql, wait_for_server
 
 pytestmark = pytest.mark.engine
 
 WRITER = r"""
+[ -e /data/log ] && sleep 100000  # what was restored is looked at as it is
 n=0; while :; do n=$((n+1)); echo "INSERT INTO steps VALUES ($n);"; echo "\\! echo $n >> /data/log"; done |
 psql -X -q -h %s -U boss -d shop
 """
@@ -91,3 +97,39 @@ def manifest(project: Project, source: str) -> Any:
         found = open_snapshot(repository, snapshot).manifest
     assert found is not None
     return {"facts": found.facts}
+
+
+@pytest.mark.soak
+def test_a_base_backup_is_recovered_to_the_instant_of_the_volumes(project: Project, postgres_image: str) -> None:
+    volume = start_writer(project, postgres_image)
+    db = f"{project.name}-db-1"
+    config = project.folder / "holdfast.yaml"
+    config.write_text(
+        f"version: 1\nrepository: {{url: {project.folder}/repository, password_file: {project.folder}/password}}\n"
+        f"stacks:\n  {project.name}:\n    project: {project.name}\n    quiesce: pause\n    volumes: [{volume}]\n"
+        f"    postgres: [{{name: db, container: {db}, user: boss, method: base,"
+        f" wal: {{spool: {project.folder}/spool, partial_seconds: 1}}}}]\n"
+    )
+    project.run("wal", "setup", "--apply", "--config", str(config))
+    archiver = subprocess.Popen([HOLDFAST, "wal", "run", "--config", str(config)], env=project.env)
+    try:
+        project.run("backup", "--config", str(config))
+        point = manifest(project, f"volume:{volume}")["facts"]["freeze"]["restore_points"]["postgres:db"]
+        wait_for(lambda: Lsn.parse(point["lsn"]) < archived_to(project, config), 30)
+    finally:
+        archiver.terminate()
+        archiver.wait()
+    assert "recovers in it" in project.run("restore", project.name, "--dry-run", "--replace")
+    project.destroy()
+    said = project.run("restore", project.name)
+    assert f"recovered to name {point['name']}" in said
+    assert "canary committed" in said
+    files = [int(line) for line in (project.mountpoint(volume) / "log").read_text().split()]
+    rows = int(psql(project.url, db, b"SELECT count(*) FROM steps"))
+    assert files == list(range(1, len(files) + 1))
+    assert rows in (len(files), len(files) + 1), (rows, len(files))
+
+
+def archived_to(project: Project, config: Path) -> Lsn:
+    (status,) = json.loads(project.run("wal", "status", "--json", "--config", str(config), code=None))
+    return Lsn.parse(status["exposure"]["archived_to"] or "0/0")

@@ -78,7 +78,7 @@ class Databases:
     def take(self) -> Mapping[str, object]:
         """Fix the instant, while everything is held; what is to be stored with each of the stack's volumes."""
         positions: dict[str, str] = {}
-        points: dict[str, str] = {}
+        points: dict[str, dict[str, str]] = {}
         times: dict[str, str] = {}
         for label, (_, pinned) in self._pinned.items():
             instant = pinned.pin()
@@ -89,13 +89,17 @@ class Databases:
             positions[watched.spec.label] = str(row["lsn"])
             if watched.spec.wal is not None and not row["standby"]:
                 points[watched.spec.label] = self._restore_point(watched.session)
-        found = {"wal_positions": positions, "database_times": times, "restore_points": points}
+        found: dict[str, Mapping[str, object]] = {
+            "wal_positions": positions,
+            "database_times": times,
+            "restore_points": points,
+        }
         return {name: values for name, values in found.items() if values}
 
-    def _restore_point(self, session: Session) -> str:
+    def _restore_point(self, session: Session) -> dict[str, str]:
         name = f"holdfast-{self._point}"
-        session.query(f"SELECT pg_create_restore_point('{name}')::text AS lsn")
-        return name
+        row = session.query(f"SELECT pg_create_restore_point('{name}')::text AS lsn")[0]
+        return {"name": name, "lsn": str(row["lsn"])}
 
     def archive_points(self) -> None:
         """After everything was let go: have the WAL with the restore points archived soon."""
