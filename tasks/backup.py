@@ -17,7 +17,7 @@ from tasks.common import Ticker, configuration, explained, repository_of, step
 def plan_sources(config: str, stack: str) -> BackupPlan:
     """What will be captured; a mistyped name fails here, before anything is read."""
     with explained():
-        return plan_backup(configuration(config), stack, now=datetime.now(UTC))
+        return plan_backup(configuration(config, stack), stack, now=datetime.now(UTC))
 
 
 def _capture_name() -> str:
@@ -34,7 +34,7 @@ def capture(config: str, plan: BackupPlan, group: tuple[str, ...], allow_empty: 
         ticker.tell(lambda: f"{label}: {stats.files:,} files, {size(stats.bytes)} seen")
 
     with explained():
-        loaded = configuration(config)
+        loaded = configuration(config, plan.stack)
         with repository_of(loaded) as repository, only_one(loaded, plan.stack):
             return capture_group(loaded, repository, plan, group, allow_empty=allow_empty, on_progress=tell)
 

@@ -28,7 +28,7 @@ from holdfast.config.models import Config
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
-from holdfast.services.discovery import with_found_stacks
+from holdfast.services.discovery import served_stacks, with_found_stacks
 from holdfast.services.stacks import access_of
 from tasks.artifacts import shown_if_possible
 
@@ -72,8 +72,21 @@ def step(name: str, run_name: str | Callable[[], str]) -> Callable[[Callable[P, 
     return make
 
 
-def configuration(path: str) -> Config:
-    """The configuration at `path`, or that of HOLDFAST_CONFIG when it is empty. Raises: ConfigError, InvalidConfig."""
+def configuration(path: str, *stacks: str) -> Config:
+    """The configuration at `path`, with every stack that can be found: one that is started by hand needs no label.
+
+    With `stacks` an engine that does not answer is an error where one of these is to be found. An empty path means
+    HOLDFAST_CONFIG. Raises: ConfigError, InvalidConfig, EngineUnavailable.
+    """
+    return with_found_stacks(_loaded(path), *stacks)
+
+
+def served_configuration(path: str) -> Config:
+    """The same with what is backed up unasked: the stacks of the configuration, and those that labels enable."""
+    return served_stacks(_loaded(path)).config
+
+
+def _loaded(path: str) -> Config:
     found = find_config(path or None)
     if found is None:
         raise ConfigError(
@@ -81,7 +94,7 @@ def configuration(path: str) -> Config:
             wanted="the parameter config, or HOLDFAST_CONFIG in the worker's environment",
             hint="a commented sample is deployments/example/holdfast.yaml",
         )
-    return with_found_stacks(load(os.path.abspath(found)))
+    return load(os.path.abspath(found))
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from tasks.common import configuration, explained, repository_of, step
 def choose(config: str, stack: str, point: str) -> RestorePoint:
     """The restore point that is proven."""
     with explained():
-        loaded = configuration(config)
+        loaded = configuration(config, stack)
         stack_of(loaded, stack)
         with repository_of(loaded) as repository:
             return choose_point(repository, stack, point)

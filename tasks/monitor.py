@@ -11,7 +11,7 @@ from holdfast.model.monitor import Finding
 from holdfast.reports.status import publish
 from holdfast.services.monitor import MonitorReport, StackView, watch
 from tasks.artifacts import moment, seconds, show_table, size
-from tasks.common import configuration, explained, step
+from tasks.common import explained, served_configuration, step
 
 
 @step("look at everything", "look at everything")
@@ -19,7 +19,7 @@ def look(config: str) -> MonitorReport:
     """One run of the monitor. What it finds does not fail it."""
     log = get_run_logger()
     with explained():
-        loaded = configuration(config)
+        loaded = served_configuration(config)
         report = watch(loaded, loaded.hostname or socket.gethostname(), now=lambda: datetime.now(UTC))
     publish(loaded, report)
     for finding in report.findings:

@@ -16,7 +16,7 @@ from tasks.common import configuration, explained, repository_of, step
 def plan_forgetting(config: str, stack: str) -> RetentionPlan:
     """What stays and what goes, each with its reasons, as a table."""
     with explained():
-        loaded = configuration(config)
+        loaded = configuration(config, stack)
         rules = rules_of(loaded, stack)
         if rules is None:
             raise ConfigError("the stack has no retention", which=stack, wanted=f"stacks.{stack}.retention")

@@ -4,7 +4,8 @@ Rules upheld here:
 - A deployment that is already as it should be is not touched: its scheduled runs stay. Whether it is, tells the digest
   in its version.
 - A schedule or a deployment that an operator paused stays paused.
-- A deployment of this host whose stack or schedule is gone from the configuration goes, too; other hosts' stay.
+- A deployment of this host whose stack or schedule is gone goes, too; those of other hosts stay, and those with a tag
+  of `stay`.
 """
 
 from __future__ import annotations
@@ -56,8 +57,10 @@ def ensure_pool(client: SyncPrefectClient, host: str, *, runs_at_once: int) -> W
     return queue
 
 
-def ensure_deployments(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeployment]) -> Changes:
-    """Make, change and remove this host's deployments."""
+def ensure_deployments(
+    client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeployment], *, stay: frozenset[str] = frozenset()
+) -> Changes:
+    """Make, change and remove this host's deployments; none is removed that carries a tag of `stay`."""
     names: dict[object, str] = {}
     present: dict[str, DeploymentResponse] = {}
     for found in _of_host(client, host):
@@ -72,10 +75,11 @@ def ensure_deployments(client: SyncPrefectClient, host: str, wanted: Sequence[Ru
             continue
         (changed if old else made).append(deployment.full_name)
         _store(client, deployment, host, version, old)
-    for left in present.values():
+    gone = {name: left for name, left in present.items() if not stay & set(left.tags)}
+    for left in gone.values():
         client.delete_deployment(left.id)
-    kept = len(wanted) - len(made) - len(changed)
-    return Changes(tuple(made), tuple(changed), tuple(sorted(present)), kept)
+    kept = len(wanted) - len(made) - len(changed) + len(present) - len(gone)
+    return Changes(tuple(made), tuple(changed), tuple(sorted(gone)), kept)
 
 
 def ensure_automations(client: SyncPrefectClient, wanted: Sequence[AutomationCore]) -> list[str]:

@@ -15,9 +15,9 @@ from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.automations import AutomationCore
 
 from deployments.operate.automations import look_at_failures, zombies
-from deployments.operate.catalog import deployments
 from deployments.operate.folder import Folder
-from deployments.operate.reconcile import ensure_automations, ensure_deployments, ensure_pool, told
+from deployments.operate.follow import bring_up_to_date, follow
+from deployments.operate.reconcile import ensure_automations, ensure_pool
 from deployments.operate.runs import next_runs
 from deployments.operate.worker import ensure_worker, resume, wait_until_online
 from holdfast.config.models import Config
@@ -38,17 +38,16 @@ def start(
     say: Callable[[str], None],
 ) -> list[str]:
     """Pool, queue, deployments, automations, worker; what runs next, in words. Raises: OperateError."""
-    wanted = deployments(config, "", host)
     wait_for_server()
     with get_client(sync_client=True) as client:
         queue = ensure_pool(client, host, runs_at_once=runs_at_once)
-        told(ensure_deployments(client, host, wanted), say)
+        wanted = bring_up_to_date(client, config, "", host, say)
         for name in ensure_automations(client, _automations(client, host)):
             say(f"automation: {name}")
         worker = ensure_worker(folder, client, host, env, say)
         resume(folder, client, queue)
         wait_until_online(folder, client, worker, host)
-        return _upcoming(client, host, wanted)
+        return _upcoming(client, host, [deployment for deployment in wanted if deployment.flow_name != follow.name])
 
 
 def _automations(client: SyncPrefectClient, host: str) -> list[AutomationCore]:
@@ -63,8 +62,10 @@ def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeplo
     if not any(_is_active(client, deployment) for deployment in wanted if deployment.schedules):
         return [f"no schedule comes in the next {_SOON.days} days, or all are paused"]
     deadline = time.monotonic() + SCHEDULED_SECONDS
+    # Looking at labels comes all the time, and is not what anybody waits for.
+    looking = client.read_deployment_by_name(f"{follow.name}/labels@{host}").id
     while True:
-        runs = [run for run in next_runs(client, host) if run.expected_start_time]
+        runs = [run for run in next_runs(client, host) if run.expected_start_time and run.deployment_id != looking]
         if runs or time.monotonic() > deadline:
             break
         time.sleep(0.5)

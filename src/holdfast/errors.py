@@ -227,6 +227,12 @@ class CommandFailed(SourceError):
     exit_code = 35
 
 
+class SpoolFull(SourceError):
+    """There is no room for the copies of what changed while writers are held."""
+
+    exit_code = 19
+
+
 class SourceBusy(SourceError):
     """Another backup of the same stack is running on this host."""
 

@@ -52,14 +52,14 @@ class Site:
     def env(self) -> dict[str, str]:
         return {**CLEAN, "HOLDFAST_CONFIG": str(self.config), "HOLDFAST_STATE": str(self.folder / "state"), **QUICK}
 
-    def configure(self, stacks: str = "", more: str = "") -> None:
+    def configure(self, stacks: str = "", more: str = "", engine: str = "unix:///nowhere.sock") -> None:
         """Write a configuration with the stack `docs` and what is given."""
         if "monitor:" not in more:
             more += f"monitor: {NEVER}\n"  # it would come in between, and cancel a run that a test starts
         self.config.write_text(
             f"version: 1\nhostname: {self.host}\n"
             f"repository: {{url: {self.repository}, password_file: {self.folder}/password}}\n"
-            f"engine: {{url: unix:///nowhere.sock}}\n"
+            f"engine: {{url: {engine}}}\n"
             f"stacks:\n  docs: {{paths: [{self.folder}/source], schedule: {NEVER}, drill: {NEVER}}}\n{stacks}{more}"
         )
 
@@ -100,9 +100,9 @@ def make_site(folder: Path, host: str, port: int, repository: Path | None = None
     return made
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A host that is up; each test leaves it up."""
+    """A host that is up; each test leaves it up, with the configuration that it found."""
     made = make_site(tmp_path_factory.mktemp("site"), "host-a", free_port())
     try:
         made.up()

@@ -75,6 +75,7 @@ def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
         "verify/repository@host-a",
         "monitor/monitor@host-a",
         "canary/canary@host-a",
+        "follow/labels@host-a",
         *(f"{flow}/docs@host-a" for flow in ("backup", "drill", "restore")),
     }
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
@@ -107,7 +108,7 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
         client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
         client.pause_deployment(before["verify/repository@host-a"].id)
     said = site.up()
-    assert "as they should be: 9 deployments" in said
+    assert "as they should be: 10 deployments" in said
     assert "made" not in said
     assert "no schedule comes" in said
     # A changed cron expression is taken over, and the pause stays.

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import mmap
 import os
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from deployments.local.machine import CannotProvide, find_tool, is_root
-from deployments.local.packages import ensure_tool
 from holdfast.model.entry import Entry, LocalFile
 from holdfast.sources.frozen import Delta, FrozenTree, LiveTree, Spool, sync_filesystem
+from tests.support.filesystems import mounted
 
 
 def first_pass(root: Path) -> tuple[LiveTree, int]:
@@ -93,29 +90,9 @@ def test_a_file_that_never_holds_still_is_named(tmp_path: Path, monkeypatch: pyt
         assert second_pass(made, spool).fuzzy == ["busy"]
 
 
-@pytest.mark.parametrize(
-    ("kind", "package", "options"), [("xfs", "xfsprogs", ["-m", "reflink=1"]), ("btrfs", "btrfs-progs", [])]
-)
-def test_large_files_are_cloned_where_that_is_possible(
-    tmp_path: Path, kind: str, package: str, options: list[str]
-) -> None:
-    if not is_root() or kind not in Path("/proc/filesystems").read_text():
-        pytest.skip(f"mounting a {kind} needs root and a kernel that has it")
-    try:
-        ensure_tool(f"mkfs.{kind}", (package,))
-    except CannotProvide as error:
-        pytest.skip(str(error))
-    image, top = tmp_path / "image", tmp_path / "top"
-    top.mkdir()
-    with image.open("wb") as file:
-        file.truncate(400 << 20)
-    make = find_tool(f"mkfs.{kind}")
-    assert make is not None
-    subprocess.run([make, *options, str(image)], check=True, capture_output=True)
-    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(top)], capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"no loop device here: {mounted.stderr.strip()}")
-    try:
+@pytest.mark.parametrize(("kind", "options"), [("xfs", ["-m", "reflink=1"]), ("btrfs", [])])
+def test_large_files_are_cloned_where_that_is_possible(tmp_path: Path, kind: str, options: list[str]) -> None:
+    with mounted(tmp_path, kind, options) as top:
         (top / "large").write_bytes(b"old" * (8 << 20))
         made = first_pass(top)
         (top / "large").write_bytes(b"new" * (8 << 20))
@@ -125,6 +102,3 @@ def test_large_files_are_cloned_where_that_is_possible(
             assert spool.cloned == 1
             assert content(delta.entries[b"large"]) == b"new" * (8 << 20)
         assert os.listdir(top) == ["large"]
-    finally:
-        subprocess.run(["umount", str(top)], check=True)
-        shutil.rmtree(top)

@@ -5,14 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
-from deployments.local import images
-from deployments.local.engine import PrivateEngine
 from holdfast.engine.client import connect
 from holdfast.engine.exec import ContainerRunner
 from holdfast.errors import HoldfastError
@@ -27,13 +24,6 @@ CREATE ROLE clerk LOGIN PASSWORD 'open sesame';
 CREATE TABLE items (t int PRIMARY KEY, note text);
 INSERT INTO items SELECT n, repeat('x', n % 40) FROM generate_series(1, 2000) n;
 """
-
-
-@pytest.fixture(scope="module")
-def second_engine() -> Iterator[str]:
-    with PrivateEngine() as engine:
-        images.blank_image(engine.url)
-        yield engine.url
 
 
 def psql(url: str, container: str, sql: bytes) -> str:

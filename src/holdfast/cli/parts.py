@@ -43,13 +43,14 @@ def _into_volume(
     access: Access, repository: Repository, snapshot: Snapshot, patterns: Sequence[str], name: str
 ) -> RestoreReport:
     from holdfast.engine.volumes import create_volume, readable_directly, remove_volume
-    from holdfast.services.parts import restore_parts
+    from holdfast.services.parts import restore_parts, restore_parts_over_api
     from holdfast.services.stacks import engine_of
 
     with engine_of(access.config_or_default()) as engine:
         volume = create_volume(engine, name, {"holdfast.restored": snapshot.short_id})
+        if readable_directly(engine, volume) is not None:
+            return restore_parts_over_api(repository, snapshot, engine, volume, patterns)
         try:
-            _require_direct(name, readable_directly(engine, volume))
             return restore_parts(repository, snapshot, volume.mountpoint, patterns)
         except BaseException:
             remove_volume(engine, name)

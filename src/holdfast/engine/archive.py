@@ -1,7 +1,7 @@
 """A volume read over the Engine's archive API, where its mountpoint cannot be read: a remote or rootless engine.
 
 Rules upheld here:
-- The container that mounts the volume is created, never started: nothing runs, and no image is pulled.
+- The container that mounts the volume is created, never started (`engine.helper`).
 - The archive is read twice: once for which files are hard links of each other, which a tar tells only at the second
   name, once for the data. A file's content is read as it passes: nothing is staged.
 - An archive without its end was cut off, and is an error.
@@ -13,7 +13,6 @@ Source: Engine API, "Get an archive of a filesystem resource in a container"; PO
 from __future__ import annotations
 
 import os
-import secrets
 import tarfile
 import time
 from collections import Counter
@@ -27,13 +26,11 @@ import urllib3
 
 from holdfast.engine.client import Engine, unavailable
 from holdfast.engine.connection import get_stream
-from holdfast.engine.sandbox import LABEL, OWNER, present_owner
+from holdfast.engine.helper import MOUNT, helper_container
 from holdfast.engine.volumes import Volume
 from holdfast.errors import SourceUnreadable
 from holdfast.model.entry import ByteStream, Entry, Kind
 
-_MOUNT = "/volume"
-_EMPTY_IMAGE = "holdfast-empty"
 _END = bytes(1024)
 _PIECE = 1 << 20
 _KINDS = {
@@ -68,7 +65,7 @@ class ArchiveTree:
 
     def entries(self) -> Iterator[Entry]:
         """The root, then everything below it. Raises: SourceUnreadable, EngineUnavailable, EngineRefused."""
-        with self._container() as container:
+        with helper_container(self._engine, self._volume) as container:
             links: Counter[str] = Counter()
             with self._archive(container) as archive:
                 links.update(member.linkname for member in archive if member.islnk())
@@ -108,30 +105,9 @@ class ArchiveTree:
         )
 
     @contextmanager
-    def _container(self) -> Iterator[str]:
-        api = self._engine.api
-        with self._engine.asking("cannot read the volume", self._volume.name):
-            if not api.images(_EMPTY_IMAGE):
-                api.import_image_from_data(_END, repository=_EMPTY_IMAGE)
-            created = api.create_container(
-                _EMPTY_IMAGE,
-                command=["-"],
-                name=f"holdfast-reader-{secrets.token_hex(6)}",
-                labels={LABEL: f"reader-{secrets.token_hex(6)}", OWNER: present_owner()},
-                host_config=api.create_host_config(
-                    binds={self._volume.name: {"bind": _MOUNT, "mode": "ro"}}, network_mode="none"
-                ),
-            )
-        try:
-            yield created["Id"]
-        finally:
-            with self._engine.asking("cannot remove the container that read the volume", self._volume.name):
-                api.remove_container(created["Id"], force=True)
-
-    @contextmanager
     def _archive(self, container: str) -> Iterator[tarfile.TarFile]:
         with self._engine.asking("cannot read the volume", self._volume.name):
-            response = get_stream(self._engine, f"containers/{container}/archive", {"path": f"{_MOUNT}/.".encode()})
+            response = get_stream(self._engine, f"containers/{container}/archive", {"path": f"{MOUNT}/.".encode()})
         with closing(response):
             source = _Watched(response, self._engine.url, self._volume.name)
             try:

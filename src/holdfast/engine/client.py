@@ -61,6 +61,10 @@ class Engine:
             info.get("KernelVersion") == os.uname().release and info.get("MemTotal") == _memory_of_this_machine()
         )
 
+    def rootless(self) -> bool:
+        """Whether the engine runs in a user namespace of its own, so that owners are shifted."""
+        return "name=rootless" in (self.info().get("SecurityOptions") or ())
+
     def info(self) -> Mapping[str, Any]:
         """What the engine says of itself. Raises: EngineUnavailable."""
         with self.asking("cannot ask the engine about itself"):

@@ -2,6 +2,9 @@
 
 Rules upheld here:
 - The journal has the intent before anything is done; what was not running before is neither held nor ever started.
+- A stop whose answer was not seen may still be going on in the engine, which would end the container after it was let
+  go: it is waited for, last of all, and the container started again.
+- An engine that died while containers were held has perhaps ended them, when it came back: they are started again, too.
 - Letting go looks at what is: a container that goes on already is left alone, so that two may let go at once.
 - Everything is let go, also after the first failure; the failure is told in the end.
 - Holdfast never holds the container that it runs in itself.
@@ -58,6 +61,11 @@ class Holding:
     skipped: dict[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
 
+    def add(self, more: Holding) -> None:
+        """What is held besides."""
+        self.since.update(more.since)
+        self.skipped.update(more.skipped)
+
 
 def take_hold(engine: Engine, journal: Journal, targets: Sequence[Target], hooks: Sequence[HookCall]) -> Holding:
     """Run the hooks, then hold the containers in this order. What fails raises; the caller lets go in every case.
@@ -83,35 +91,40 @@ def take_hold(engine: Engine, journal: Journal, targets: Sequence[Target], hooks
             wanted.append(target)
         else:
             holding.skipped[target.container.name] = status
-    held = [Held(container=t.container.id, name=t.container.name, method=t.method) for t in wanted]
-    if held:
-        journal.add(*(Line(held=each) for each in held))
-    for each in held:
+    for target in wanted:
+        each = Held(container=target.container.id, name=target.container.name, method=target.method)
+        journal.add(Line(held=each))
         holding.since[each.name] = time.monotonic()
         _hold(engine, each)
+        if each.method == "stop":
+            journal.add(Line(done=each.container))
     return holding
 
 
-def let_go(engine: Engine, record: Record, holding: Holding | None = None) -> list[str]:
+def let_go(engine: Engine, record: Record, holding: Holding | None = None, *, ran: set[str] | None = None) -> list[str]:
     """Let everything of a journal go, last held first, and run what is to follow; the names of those that were held.
 
+    `ran` are hooks that ran already, by their containers: whoever tries again gives the same set.
     Raises: the first failure, after everything was tried.
     """
     freed: list[str] = []
     problems: list[HoldfastError] = []
-    for each in reversed(record.held):
+    ran = set() if ran is None else ran
+    backwards = record.held[::-1]
+    for each in sorted(backwards, key=lambda held: _in_doubt(held, record)):
         try:
-            if _release(engine, each, record.written):
+            if _release(engine, each, record):
                 freed.append(each.name)
         except HoldfastError as error:
             problems.append(error)
         if holding is not None and each.name in holding.since:
             holding.seconds[each.name] = time.monotonic() - holding.since[each.name]
     for hook in reversed(record.hooks):
-        if not hook.post:
+        if not hook.post or hook.container in ran:
             continue
         try:
             run_hook(engine, hook.name, hook.post, hook.user, hook.timeout)
+            ran.add(hook.container)
             freed.append(f"post of {hook.name}")
         except SourceNotFound:
             log.warning("container %s is gone: its post hook was not run", hook.name)
@@ -161,18 +174,27 @@ def _hold(engine: Engine, held: Held) -> None:
             engine.api.stop(held.container, timeout=_stop_timeout(engine, held.container))
 
 
-def _release(engine: Engine, held: Held, written: float) -> bool:
+def _release(engine: Engine, held: Held, record: Record) -> bool:
     """Let one container go; whether there was something to do."""
     try:
-        found = _raw(engine, held.container)
+        state = _raw(engine, held.container)["State"]
+        if _in_doubt(held, record) and state["Status"] == "running":
+            with engine.asking("cannot wait until a container has stopped", held.name):
+                engine.api.stop(held.container, timeout=_stop_timeout(engine, held.container))
+            state = _raw(engine, held.container)["State"]
     except SourceNotFound:
         return False
-    status = found["State"]["Status"]
-    if held.method == "pause" and status == "paused":
+    if held.method == "pause" and state["Status"] == "paused":
         return _undo(engine, held, "unpause")
-    if held.method == "stop" and status == "exited" and _since(found["State"]["FinishedAt"]) >= written - _SKEW:
+    ended = state["Status"] == "exited" and _since(state["FinishedAt"]) >= record.written - _SKEW
+    if ended and (held.method == "stop" or record.lost):
         return _undo(engine, held, "start")
     return False
+
+
+def _in_doubt(held: Held, record: Record) -> bool:
+    """Whether the engine was asked to stop it, and perhaps still does."""
+    return held.method == "stop" and held.container not in record.done
 
 
 def _undo(engine: Engine, held: Held, verb: str) -> bool:

@@ -41,17 +41,26 @@ class HookRun(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
-    """One line of the journal: the engine and the stack, or what is held, or a hook."""
+    """One line of the journal: the engine and the stack, or what is held, or a hook, or a filesystem's snapshot.
+
+    `done` is a container whose hold the engine has confirmed; `lost` tells that the engine was out of reach meanwhile.
+    """
 
     engine: str = ""
     stack: str = ""
     written: float = 0.0
     held: Held | None = None
     hook: HookRun | None = None
+    done: str = ""
+    lost: bool = False
+    snapshot: str = ""
 
 
 class Record(msgspec.Struct, kw_only=True):
-    """What a journal says, put together. `written` is when it began, in seconds since the epoch."""
+    """What a journal says, put together. `written` is when it began, in seconds since the epoch.
+
+    A container that is held and not in `done` is in doubt: the engine was asked, and its answer was not seen.
+    """
 
     path: str
     engine: str = ""
@@ -59,6 +68,9 @@ class Record(msgspec.Struct, kw_only=True):
     written: float = 0.0
     held: tuple[Held, ...] = ()
     hooks: tuple[HookRun, ...] = ()
+    done: frozenset[str] = frozenset()
+    lost: bool = False
+    snapshots: tuple[str, ...] = ()
 
 
 def state_folder() -> str:
@@ -102,6 +114,11 @@ def read_journal(path: str) -> Record:
             line = msgspec.json.decode(raw, type=Line)
             record.engine = line.engine or record.engine
             record.stack, record.written = line.stack or record.stack, line.written or record.written
+            record.lost = record.lost or line.lost
+            if line.snapshot:
+                record.snapshots = (*record.snapshots, line.snapshot)
+            if line.done:
+                record.done |= {line.done}
             if line.held is not None:
                 record.held = (*record.held, line.held)
             if line.hook is not None:
@@ -124,6 +141,16 @@ def taken_over(path: str, *, wait: bool = False) -> Iterator[Record | None]:
             yield None
             return
         yield read_journal(path) if os.path.exists(path) else None
+    finally:
+        os.close(fd)
+
+
+def note_loss(path: str) -> None:
+    """Write down that the engine was out of reach: by whoever lets go for the writer. Raises: FileNotFoundError."""
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        os.write(fd, msgspec.json.encode(Line(lost=True)) + b"\n")
+        os.fsync(fd)
     finally:
         os.close(fd)
 

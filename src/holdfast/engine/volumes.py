@@ -144,6 +144,9 @@ def readable_directly(engine: Engine, volume: Volume) -> str | None:
         return f"its driver {volume.driver} is not the local one"
     if not engine.same_machine():
         return f"the engine behind {engine.url} runs on another machine"
+    if engine.rootless():
+        # What is user 70 in a container is somebody else here, and cannot be read by the engine's own user.
+        return f"the engine at {engine.url} is rootless: its files have other owners here than in containers"
     if volume.options.get("type") or volume.options.get("device"):
         # NFS, a device, a bind: what is there now is gone when the last container stops, perhaps while we read.
         return f"it is mounted at {volume.mountpoint} only while a container uses it"

@@ -20,8 +20,9 @@ import time
 
 from holdfast.engine.client import connect
 from holdfast.engine.hold import let_go
-from holdfast.engine.journal import forget_journal, read_journal, taken_over
-from holdfast.errors import EngineUnavailable, HoldfastError
+from holdfast.engine.journal import Record, forget_journal, note_loss, read_journal, taken_over
+from holdfast.engine.subvolume import remove_snapshot
+from holdfast.errors import EngineRefused, EngineUnavailable, HoldfastError
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,8 @@ def watch(journal: str, engine: str, limit: float) -> None:
     """Wait for the parent's words; let go when it is dead, or too slow. Raises: EngineUnavailable at the start."""
     with connect(engine):
         pass  # it answers, and everything is loaded
-    os.write(1, READY)
+    with contextlib.suppress(BrokenPipeError):  # the parent has given up already: the end of its words says so
+        os.write(1, READY)
     deadline: float | None = None
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -109,7 +111,7 @@ def watch(journal: str, engine: str, limit: float) -> None:
             deadline = time.monotonic() + limit
         elif not word:
             with taken_over(journal, wait=True) as record:
-                if record is not None and _let_go(journal, engine):
+                if record is not None and _let_go(journal, engine) and _removed(record):
                     forget_journal(journal)
             return
 
@@ -117,18 +119,34 @@ def watch(journal: str, engine: str, limit: float) -> None:
 def _let_go(journal: str, engine: str) -> bool:
     """Whether everything could be let go."""
     end = time.monotonic() + _PATIENCE
+    ran: set[str] = set()
+    lost = False
     while True:
         try:
             with connect(engine) as reached:
-                let_go(reached, read_journal(journal))
-        except EngineUnavailable:
+                let_go(reached, read_journal(journal), ran=ran)
+        except (EngineUnavailable, EngineRefused) as error:  # one that just started refuses for a while
             if time.monotonic() > end:
                 return False
+            if isinstance(error, EngineUnavailable) and not lost:
+                lost = True
+                note_loss(journal)
             time.sleep(1.0)
         except (HoldfastError, FileNotFoundError):
             return False
         else:
             return True
+
+
+def _removed(record: Record) -> bool:
+    """Whether the filesystems' snapshots of a dead parent are gone."""
+    try:
+        for path in record.snapshots:
+            remove_snapshot(path)
+    except HoldfastError as error:
+        log.warning("%s", error)
+        return False
+    return True
 
 
 def main() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import msgspec
 
 
@@ -28,7 +30,8 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     """One cluster at the instant of one dump.
 
     `version` is the server's `server_version_num` (150014); `image` the container's image as it can be started again,
-    `user` the superuser that dumped it.
+    `user` the superuser that dumped it. `lsn` and `instant` tell at which place in the WAL, and when by the server's
+    clock, all of it was fixed together with the stack's volumes; None where each database was dumped at its own time.
     """
 
     version: int
@@ -36,6 +39,8 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     image: str | None = None
     roles: tuple[str, ...] = ()
     user: str = "postgres"
+    lsn: str | None = None
+    instant: datetime | None = None
 
 
 class TreeFacts(msgspec.Struct, frozen=True, kw_only=True):

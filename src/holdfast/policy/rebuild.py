@@ -13,7 +13,7 @@ from typing import Literal
 
 import msgspec
 
-from holdfast.model.definition import StackDefinition
+from holdfast.model.definition import ContainerDefinition, StackDefinition
 from holdfast.model.inventory import PROJECT, Inventory
 
 State = Literal["missing", "empty", "holds data"]
@@ -58,10 +58,31 @@ def plan_rebuild(
         *_networks(definition, host),
         *_data(sizes, host),
         *_containers(definition, host),
-        *_databases(definition, sizes),
+        *_databases(definition, sizes, host),
     ]
     problems = (*_collisions(definition, host), *_full(sizes, host), *_filled(sizes, host, replace=replace))
     return RebuildPlan(stack=definition.stack, point=point, steps=tuple(steps), problems=problems)
+
+
+def mounts_of(container: ContainerDefinition) -> dict[str, str]:
+    """What a container mounts, by the path inside: the name of a volume, or a path of the host."""
+    found = {}
+    for bind in container.host_config.get("Binds") or ():
+        source, _, rest = str(bind).partition(":")
+        found[rest.partition(":")[0]] = source
+    for mount in container.host_config.get("Mounts") or ():
+        if mount.get("Type") in ("volume", "bind") and mount.get("Source"):
+            found[str(mount["Target"])] = str(mount["Source"])
+    return found
+
+
+def data_place(mounts: Mapping[str, str], directory: str) -> tuple[str, str] | None:
+    """The source of the mount that holds a directory of a container, and the way from there; None where none does."""
+    holding = [target for target in mounts if f"{directory}/".startswith(f"{target.rstrip('/')}/")]
+    if not holding:
+        return None
+    nearest = max(holding, key=len)
+    return mounts[nearest], directory[len(nearest.rstrip("/")) :].strip("/")
 
 
 def _images(definition: StackDefinition, host: HostState) -> Iterator[Step]:
@@ -95,10 +116,12 @@ def _containers(definition: StackDefinition, host: HostState) -> Iterator[Step]:
         yield Step(verb=verb, what=f"container {container.name}", detail=container.image)
 
 
-def _databases(definition: StackDefinition, sizes: Mapping[str, int]) -> Iterator[Step]:
+def _databases(definition: StackDefinition, sizes: Mapping[str, int], host: HostState) -> Iterator[Step]:
     for label, container in definition.databases.items():
-        if label in sizes:
+        if label in sizes and label not in host.targets:
             yield Step(verb="restore", what=label, detail=f"loaded into container {container}, compared")
+        elif label in sizes:
+            yield Step(verb="start", what=f"container {container}", detail=f"{label} recovers in it, compared")
     running = [container.name for container in definition.containers if container.running]
     if running:
         yield Step(verb="start", what=", ".join(running), detail="and wait until they are healthy")

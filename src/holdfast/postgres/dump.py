@@ -2,6 +2,7 @@
 
 Rules upheld here:
 - A dump that is empty, is no dump, or whose program failed is DumpFailed, raised before anything is committed.
+- A cluster that was pinned (`postgres.pinned`) is dumped as it was at that instant, however much later.
 - Archives are uncompressed: the repository compresses, and unchanged tables deduplicate.
 - Layout: `databases/NAME.dump` (percent-encoded name), `globals.sql` (roles with their passwords, tablespaces).
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -21,7 +23,9 @@ from holdfast.errors import CommandFailed, DumpFailed, SourceNotFound
 from holdfast.model.entry import ByteStream, Entry, Kind
 from holdfast.model.facts import DatabaseFacts, PostgresFacts
 from holdfast.postgres.facts import databases, prepare, roles, table_facts
+from holdfast.postgres.pinned import BEGIN, PinnedCluster
 from holdfast.postgres.server import Server, dbname, server_version
+from holdfast.postgres.session import Session
 
 FOLDER = b"databases"
 GLOBALS = b"globals.sql"
@@ -38,6 +42,7 @@ class PostgresDump:
         label: `postgres:shop-db`.
         only: the databases to dump; `all` but the templates.
         digest: whether the contents of tables are digested, or only counted.
+        pinned: the transactions to dump in; they were begun at an instant of the caller's. None for new ones, now.
         now: nanoseconds since the epoch, for the files' times.
     """
 
@@ -48,9 +53,11 @@ class PostgresDump:
         label: str,
         only: Literal["all"] | Sequence[str] = "all",
         digest: bool = True,
+        pinned: PinnedCluster | None = None,
         now: Callable[[], int] = time.time_ns,
     ) -> None:
         self._server, self._label, self._only, self._digest, self._now = server, label, only, digest, now
+        self._pinned = pinned
         self._version = 0
         self._roles: tuple[str, ...] = ()
         self._facts: list[DatabaseFacts] = []
@@ -67,7 +74,10 @@ class PostgresDump:
 
     def facts(self) -> Mapping[str, object]:
         """The row facts of every database, taken in the transaction of its dump."""
+        instant = self._pinned.instant if self._pinned else None
         facts = PostgresFacts(
+            lsn=instant.lsn if instant else None,
+            instant=instant.time if instant else None,
             version=self._version,
             databases=tuple(self._facts),
             image=self._server.image,
@@ -90,26 +100,25 @@ class PostgresDump:
     def _names(self) -> list[str]:
         with self._server.session() as session:
             self._version, self._roles = server_version(session), roles(session)
-            present = databases(session)
-        names = present if self._only == "all" else list(self._only)
-        if missing := sorted(set(names) - set(present)):
-            raise SourceNotFound(
-                "there is no such database",
-                which=f"{missing[0]} of {self._label}",
-                wanted=f"one of {', '.join(present)}",
-                hint="psql --list shows them",
-            )
-        return names
+            return self._pinned.names if self._pinned else chosen_databases(session, self._only, self._label)
 
     def _database(self, path: bytes, name: str) -> Iterator[Entry]:
-        with self._server.session(name) as session:
-            session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        with self._transaction(name) as (session, snapshot):
             prepare(session)
-            snapshot = session.query("SELECT pg_export_snapshot() AS id")[0]["id"]
             self._facts.append(DatabaseFacts(name=name, tables=table_facts(session, digest=self._digest)))
             arguments = ["--format=custom", "--compress=0", f"--snapshot={snapshot}", "--dbname", dbname(name)]
             # Whoever takes the entry reads its content to the end before asking for the next: the transaction is open.
             yield self._file(path, DumpOutput(self._server, "pg_dump", arguments, begins=_MAGIC, ends=b""))
+
+    @contextmanager
+    def _transaction(self, name: str) -> Iterator[tuple[Session, str]]:
+        if self._pinned is not None:
+            with self._pinned.transaction(name) as pinned:
+                yield pinned
+            return
+        with self._server.session(name) as session:
+            session.execute(BEGIN)
+            yield session, session.query("SELECT pg_export_snapshot() AS id")[0]["id"]
 
     def _folder(self, path: bytes) -> Entry:
         now = self._now()
@@ -118,6 +127,20 @@ class PostgresDump:
     def _file(self, path: bytes, content: DumpOutput) -> Entry:
         now = self._now()
         return Entry(path, Kind.FILE, 0o600, mtime_ns=now, ctime_ns=now, content=content)
+
+
+def chosen_databases(session: Session, only: Literal["all"] | Sequence[str], label: str) -> list[str]:
+    """The databases that are meant. Raises: SourceNotFound for one that is not there."""
+    present = databases(session)
+    names = present if only == "all" else list(only)
+    if missing := sorted(set(names) - set(present)):
+        raise SourceNotFound(
+            "there is no such database",
+            which=f"{missing[0]} of {label}",
+            wanted=f"one of {', '.join(present)}",
+            hint="psql --list shows them",
+        )
+    return names
 
 
 class DumpOutput:

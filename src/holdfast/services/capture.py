@@ -2,33 +2,32 @@
 
 Rules upheld here:
 - A command's output is compared with what it was last time, before anything is committed.
-- Several directories that are held are of one instant, and so are the positions of the stack's databases that are
-  stored with them: a recovery to that position belongs to these files.
+- Several directories that are held are of one instant, and so are the stack's databases: dumps show that instant, and a
+  server whose WAL is archived has a restore point there.
+- A server whose own container is stopped for the capture keeps no instant: it is dumped before, and a word says so.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from holdfast.config.models import Config
 from holdfast.config.sources import Command, Directory, Postgres, Volume
 from holdfast.config.stack import Stack
-from holdfast.errors import ConfigError, HoldfastError
+from holdfast.errors import ConfigError
 from holdfast.model.definition import KIND
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import Run, SourceReport, capture_live
 from holdfast.services.stacks import engine_of, opened_source, refuse_live_server, source_of
 from holdfast.sources.command import CommandSource, Expected
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from holdfast.services.holding import FreezePlan
 
-_POSITION = """
-SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END)::text AS lsn
-"""
+log = logging.getLogger(__name__)
 
 
 def capture_one(config: Config, repository: Repository, run: Run, stack: Stack, label: str) -> SourceReport:
@@ -51,25 +50,41 @@ def capture_one(config: Config, repository: Repository, run: Run, stack: Stack, 
 def capture_frozen_sources(
     config: Config, repository: Repository, run: Run, stack: Stack, labels: Sequence[str]
 ) -> list[SourceReport]:
-    """Capture directories whose writers are held, all of one instant. Raises: as `services.stacks.capture_group`."""
+    """Capture directories whose writers are held, and the dumps that belong to them, all of one instant.
+
+    Raises: as `services.stacks.capture_group`.
+    """
     from holdfast.services.freeze import TreeSpec, capture_frozen
+    from holdfast.services.instant import Databases
     from holdfast.services.quiesce import plan_freeze
 
-    specs = [spec for label in labels if isinstance(spec := source_of(stack, label), (Volume, Directory))]
+    found = [source_of(stack, label) for label in labels]
+    specs = [spec for spec in found if isinstance(spec, (Volume, Directory))]
     with engine_of(config) as engine:
         trees = [
             TreeSpec(_root(engine, spec), spec.label, tuple(spec.exclude), run.allow_empty or spec.allow_empty)
             for spec in specs
         ]
-        with _positions(config, stack) as positions:
-            return capture_frozen(
-                repository,
-                engine,
-                run,
-                trees,
-                lambda: plan_freeze(engine, run.stack, stack, specs),
-                at_freeze=positions,
-            )
+
+        def planned() -> FreezePlan:
+            return plan_freeze(engine, run.stack, stack, specs)
+
+        stopped = {target.container.name for target in planned().targets if target.method == "stop"}
+        dumps = [spec for spec in found if isinstance(spec, Postgres) and spec.container not in stopped]
+        early = [spec for spec in found if isinstance(spec, Postgres) and spec.container in stopped]
+        reports = [_capture_early(config, repository, run, stack, spec) for spec in early]
+        with Databases(config, stack.postgres, [spec.label for spec in dumps], run.point) as databases:
+            reports += capture_frozen(repository, engine, run, trees, planned, at_freeze=databases)
+            databases.archive_points()
+            for spec in dumps:
+                with databases.dump(spec) as source:
+                    reports.append(capture_live(repository, run, source))
+    return reports
+
+
+def _capture_early(config: Config, repository: Repository, run: Run, stack: Stack, spec: Postgres) -> SourceReport:
+    log.warning("%s: its container is stopped with the volumes: dumped before, not of their instant", spec.label)
+    return capture_one(config, repository, run, stack, spec.label)
 
 
 def _root(engine: Any, spec: Volume | Directory) -> str:
@@ -88,28 +103,6 @@ def _root(engine: Any, spec: Volume | Directory) -> str:
         )
     refuse_live_server(engine, volume.name, volume.mountpoint)
     return volume.mountpoint
-
-
-@contextmanager
-def _positions(config: Config, stack: Stack) -> Iterator[Callable[[], Mapping[str, object]]]:
-    """What gives each database's WAL position: sessions are open before anything is held, and cost no time then."""
-    from holdfast.services.databases import server_of
-
-    with ExitStack() as sessions:
-        open_ones: dict[str, Any] = {}
-        for server in stack.postgres:
-            try:
-                found = sessions.enter_context(server_of(config, server))
-                open_ones[server.label] = sessions.enter_context(found.session())
-            except HoldfastError as error:
-                # The dump of this server fails by itself where it has to; here its position is only not known.
-                log.warning("%s: its position at the freeze is not known: %s", server.label, error)
-
-        def ask() -> Mapping[str, object]:
-            positions = {label: session.query(_POSITION)[0]["lsn"] for label, session in open_ones.items()}
-            return {"wal_positions": positions} if positions else {}
-
-        yield ask
 
 
 def _capture_command(config: Config, repository: Repository, run: Run, spec: Command) -> SourceReport:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from holdfast.config.effective import Effective, PathKind, effective
@@ -22,6 +24,18 @@ if TYPE_CHECKING:
     from holdfast.engine.client import Engine
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A configuration of the stacks that are backed up unasked: its own, and those that labels enable (`labelled`).
+
+    `asked` tells whether the engine answered: without it, what labels enable is not known.
+    """
+
+    config: Config
+    labelled: frozenset[str]
+    asked: bool
 
 
 def discover(config: Config) -> Effective:
@@ -38,12 +52,12 @@ def discover_on(config: Config, engine: Engine) -> Effective:
     return effective(config, take_inventory(engine), kind_of_path if local else lambda _: "directory")
 
 
-def with_found_stacks(config: Config) -> Config:
+def with_found_stacks(config: Config, *names: str) -> Config:
     """The configuration with every stack that can be found; as it is where no engine answers and none is needed.
 
-    Raises: EngineUnavailable when a stack of the configuration is to be discovered.
+    Raises: EngineUnavailable when a stack of these names, or of the configuration, has to be found.
     """
-    return _found(config).config
+    return _found(config, names).config
 
 
 def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[str]]:
@@ -51,7 +65,7 @@ def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[st
 
     Raises: ConfigError that names what there is; EngineUnavailable when a stack has to be found.
     """
-    found = _found(config)
+    found = _found(config, names)
     for name in names:
         stack_of(found.config, name)
     chosen = list(names) or sorted(found.enabled)
@@ -69,16 +83,33 @@ def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[st
     return found.config, chosen
 
 
-def _found(config: Config) -> Effective:
+def served_stacks(config: Config) -> Served:
+    """The configuration with the stacks that are to be scheduled and watched; without an engine as it is."""
+    asked = True
+    try:
+        found = discover(config)
+    except EngineUnavailable:
+        found, asked = effective(config, Inventory(), kind_of_path), False
+    for protection in found.protection:
+        for line in protection.warnings if protection.stack in found.enabled else ():
+            log.warning("%s", line)
+    stacks = {name: stack for name, stack in found.config.stacks.items() if name in found.enabled}
+    labelled = found.enabled - set(config.stacks)
+    return Served(found.config.model_copy(update={"stacks": stacks}), labelled, asked)
+
+
+def _found(config: Config, names: Sequence[str] = ()) -> Effective:
     """What holds; without an engine, where none is needed, what the configuration says by itself."""
-    needed = any(stack.discover for stack in config.stacks.values())
-    if config.stacks and not needed and not any(in_docker(stack) for stack in config.stacks.values()):
+    declared = [config.stacks[name] for name in names if name in config.stacks]
+    # A name that is nearly one of the configuration's is a slip, and no stack to be found.
+    known = all(name in config.stacks or get_close_matches(name, config.stacks, 1) for name in names)
+    if names and len(declared) == len(names) and not any(stack.discover or in_docker(stack) for stack in declared):
         return effective(config, Inventory(), kind_of_path)
     try:
         return discover(config)
     except EngineUnavailable:
-        if needed or not config.stacks:
-            raise
+        if not known or not config.stacks or any(stack.discover for stack in declared or config.stacks.values()):
+            raise  # what is meant has to be found
         return effective(config, Inventory(), kind_of_path)
 
 

@@ -4,25 +4,25 @@ Rules upheld here:
 - Pass 1 runs live and stores nearly everything. Then hooks run and the writers are held, all at once for all sources of
   the group; pass 2 looks at everything, and copies what changed into a spool; then all are let go. What is left to
   compress and upload goes on after that: the hold lasts as long as the change, not as long as the volume or the store.
-- Holding is journaled before it is done, and a watchdog stands by: whatever kills this process, everything is let go.
-- A hold that lasted longer than its limit is no consistent capture: nothing is committed.
+- A directory on btrfs is held only for as long as a snapshot takes: what changed is read in the snapshot afterwards.
+- Holding is `services.holding`'s; what fails there, or here, leaves nothing held and nothing committed.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Protocol
 
 from msgspec.structs import replace
 
 from holdfast.engine.client import Engine
-from holdfast.engine.hold import Holding, HookCall, Target, let_go, take_hold
-from holdfast.engine.journal import Journal, read_journal, state_folder
-from holdfast.engine.watchdog import Watchdog
-from holdfast.errors import SourceError, SourceUnreadable
+from holdfast.engine.ground import ground_of
+from holdfast.engine.hold import Holding
+from holdfast.errors import SourceError
 from holdfast.model import manifest as layout
 from holdfast.model.entry import ByteStream, Entry
 from holdfast.repository.archive import Parent, TreeArchiver, TreeStats
@@ -31,6 +31,8 @@ from holdfast.repository.lock import Lock
 from holdfast.repository.overlay import overlaid
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import Run, SourceReport, archive_data, commit, compared_with
+from holdfast.services.holding import FreezePlan, prepared
+from holdfast.services.stills import OURS, Stills
 from holdfast.sources.frozen import Delta, FrozenTree, LiveTree, Spool, sync_filesystem
 
 
@@ -44,14 +46,16 @@ class TreeSpec:
     allow_empty: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FreezePlan:
-    """Whom to hold and how, in this order; the hooks around it; for how many seconds at most."""
+class AtFreeze(Protocol):
+    """What belongs to the instant of a freeze beside the directories."""
 
-    stack: str
-    targets: tuple[Target, ...]
-    hooks: tuple[HookCall, ...] = ()
-    limit: float = 60.0
+    def open(self) -> None:
+        """Called just before anything is held."""
+        ...
+
+    def take(self) -> Mapping[str, object]:
+        """Called while everything is held; what it gives is stored with each snapshot."""
+        ...
 
 
 @dataclass(slots=True)
@@ -76,7 +80,12 @@ class _Source:
         return tuple(f"{path}: changed while it was read, though its writers were held" for path in fuzzy)
 
     def facts(self) -> Mapping[str, object]:
-        return {**self.live.facts(), "freeze": dict(self.found)}
+        excluded = {"exclude": list(self.spec.exclude)} if self.spec.exclude else {}
+        return {**excluded, "freeze": dict(self.found)}
+
+    def second_pass(self, spool: Spool, still: str | None = None) -> Delta:
+        """What changed since the first pass, here or where the directory stands still."""
+        return FrozenTree(self.live, exclude=(*self.spec.exclude, OURS), since=self.since, still=still).scan(spool)
 
     def entries(self) -> Iterator[Entry]:
         raise SourceError("a frozen source is read in two passes", which=self.label)
@@ -99,12 +108,11 @@ def capture_frozen(
     specs: Sequence[TreeSpec],
     planned: Callable[[], FreezePlan],
     *,
-    at_freeze: Callable[[], Mapping[str, object]] = dict,
+    at_freeze: AtFreeze | None = None,
 ) -> list[SourceReport]:
     """Capture directories into a snapshot each, with their writers held once for all of them.
 
     `planned` tells whom to hold; it is asked again just before that, for who came and went during the first pass.
-    `at_freeze` is called while everything is held; what it gives (positions of databases) is stored with each snapshot.
     Raises: SourceError and its kind, CommandFailed (a hook), EngineRefused, EngineUnavailable, the store's errors. Then
     everything was let go, and no snapshot was made.
     """
@@ -112,14 +120,22 @@ def capture_frozen(
         lock = stack.enter_context(repository.lock())
         repository.refresh()
         spool = stack.enter_context(Spool())
-        hold = stack.enter_context(_prepared(engine, planned()))
+        hold = stack.enter_context(prepared(engine, planned()))
         begun = run.now()
         sources = [_first_pass(repository, run, spec) for spec in specs]
+        stills = stack.enter_context(Stills(hold.note_snapshot))
+        moving = [source for source in sources if not stills.prepare(source.live)]
+        if at_freeze is not None:
+            at_freeze.open()
         # The snapshots are of this instant: a file whose time is at or after it is read again by the next run.
         frozen = run.now()
-        holding = hold.freeze(planned(), lambda: _second_passes(sources, spool, at_freeze))
+        holding, at = hold.freeze(
+            planned(), at_freeze.take if at_freeze else dict, lambda: _stand_still(stills, moving, spool)
+        )
         for source in sources:
-            source.found = {**_account(holding, source), **source.found}
+            if source.delta is None:
+                source.delta = source.second_pass(spool, stills.where(source.label))
+            source.found = {**_account(holding, source), **at, **_how(source, stills)}
         reports = [_store(repository, run, lock, source, frozen) for source in sources]
         seconds = (run.now() - begun).total_seconds()
     return [replace(report, held=dict(holding.seconds), seconds=seconds) for report in reports]
@@ -127,7 +143,7 @@ def capture_frozen(
 
 def _first_pass(repository: Repository, run: Run, spec: TreeSpec) -> _Source:
     """Read everything live, and store it: its tree is what the second pass compares with."""
-    live = LiveTree(spec.root, label=spec.label, exclude=spec.exclude)
+    live = LiveTree(spec.root, label=spec.label, exclude=(*spec.exclude, OURS))
     source = _Source(spec, live, time.time_ns())
     sync_filesystem(live.root)
     parent = run.parent_of(repository, source)
@@ -140,11 +156,15 @@ def _first_pass(repository: Repository, run: Run, spec: TreeSpec) -> _Source:
     return source
 
 
-def _second_passes(sources: Sequence[_Source], spool: Spool, at_freeze: Callable[[], Mapping[str, object]]) -> None:
-    at = at_freeze()
-    for source in sources:
-        source.delta = FrozenTree(source.live, exclude=source.spec.exclude, since=source.since).scan(spool)
-        source.found = at
+def _stand_still(stills: Stills, moving: Sequence[_Source], spool: Spool) -> None:
+    """While everything is held: take the snapshots, and read what has none."""
+    stills.take()
+    for source in moving:
+        source.delta = source.second_pass(spool)
+
+
+def _how(source: _Source, stills: Stills) -> Mapping[str, object]:
+    return {"snapshot": ground_of(source.spec.root).kind} if stills.where(source.label) else {}
 
 
 def _store(repository: Repository, run: Run, lock: Lock, source: _Source, frozen: datetime) -> SourceReport:
@@ -175,57 +195,3 @@ def _account(holding: Holding, source: _Source) -> dict[str, object]:
         "kept_entries": delta.kept,
         "fuzzy": list(delta.fuzzy),
     }
-
-
-# --- holding ----------------------------------------------------------------------------------------------------------
-
-
-class _Hold:
-    """A hold that is ready to be taken: its watchdog stands by."""
-
-    def __init__(self, engine: Engine, journal: Journal, watchdog: Watchdog) -> None:
-        self._engine, self._journal, self._watchdog = engine, journal, watchdog
-        self.freed = True
-
-    def freeze(self, plan: FreezePlan, work: Callable[[], None]) -> Holding:
-        """Hold, work, let go. Raises: what any of them raises, after everything was let go."""
-        self._watchdog.wait_until_ready()
-        # Before the watchdog's own count begins: what it let go early must never pass for a hold that was kept.
-        started = time.monotonic()
-        self._watchdog.holding()
-        self.freed = False
-        holding = Holding()
-        try:
-            taken = take_hold(self._engine, self._journal, plan.targets, plan.hooks)
-            holding.since, holding.skipped = taken.since, taken.skipped
-            work()
-        finally:
-            let_go(self._engine, read_journal(self._journal.path), holding)
-            self.freed = True
-        seconds = time.monotonic() - started
-        if holding.since and seconds > plan.limit:
-            raise SourceUnreadable(
-                "the containers were held longer than allowed, and were let go before the capture was whole",
-                which=", ".join(holding.since),
-                wanted=f"at most {plan.limit:.0f} s",
-                found=f"{seconds:.1f} s",
-                hint="raise hold_limit, or exclude what changes most",
-            )
-        return holding
-
-
-@contextmanager
-def _prepared(engine: Engine, plan: FreezePlan) -> Iterator[_Hold]:
-    """Journal and watchdog for the time of the block; the journal stays when something could not be let go."""
-    journal = Journal(state_folder(), engine=engine.url, stack=plan.stack, written=time.time())
-    hold = None
-    try:
-        with Watchdog(journal.path, engine.url, plan.limit) as watchdog:
-            hold = _Hold(engine, journal, watchdog)
-            try:
-                yield hold
-            finally:
-                if hold.freed:
-                    watchdog.done()
-    finally:
-        journal.close(remove=hold is None or hold.freed)

@@ -1,7 +1,8 @@
 """What doctor looks at on a Docker host: what nobody protects, what a killed run left held, how fast its disk answers.
 
 Rules upheld here:
-- Only a configuration that has something in Docker is examined; an engine that does not answer was told already.
+- Where an engine answers, what nobody protects on it is told. Holding matters only where a stack lives in Docker.
+- An engine that does not answer was told already, where one is needed.
 - What is slow or unprotected is a warning: nothing is broken, and somebody should know.
 """
 
@@ -10,16 +11,18 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError
 from holdfast.model.words import size
 from holdfast.services.discovery import discover
-from holdfast.services.stacks import in_docker
+from holdfast.services.stacks import engine_of, in_docker
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
+    from holdfast.config.stack import SourceSpec, Stack
+    from holdfast.policy.protection import StackProtection
     from holdfast.services.doctor import Finding
 
 _SYNC_SECONDS = 0.5
@@ -31,21 +34,24 @@ _SHOWN = 5
 
 def examine_host(config: Config) -> Iterator[Finding]:
     """The findings of this host."""
-    if not any(in_docker(stack) for stack in config.stacks.values()):
-        return
-    yield from _unprotected(config)
-    yield from _held()
-    yield _slow()
-    yield _spool()
+    try:
+        found = discover(config)
+    except HoldfastError:
+        found = None  # the engine's own finding says so
+    if found is not None:
+        yield from _unprotected(found.protection)
+    stacks = found.config.stacks if found else config.stacks
+    enabled = [stack for name, stack in stacks.items() if found is None or name in found.enabled]
+    if any(in_docker(stack) for stack in enabled):
+        yield from _held()
+        yield _slow()
+        yield _spool()
+        yield from _grounds(config, enabled)
 
 
-def _unprotected(config: Config) -> Iterator[Finding]:
+def _unprotected(found: Sequence[StackProtection]) -> Iterator[Finding]:
     from holdfast.services.doctor import Finding
 
-    try:
-        found = discover(config).protection
-    except HoldfastError:
-        return  # the engine's own finding says so
     lost = [item.what for stack in found for item in stack.items if item.state == "unprotected"]
     more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
     yield Finding(
@@ -57,6 +63,37 @@ def _unprotected(config: Config) -> Iterator[Finding]:
     for stack in found:
         for line in stack.warnings:
             yield Finding(check=f"labels of {stack.stack or 'no stack'}", verdict="warn", found=line)
+
+
+def _grounds(config: Config, stacks: Sequence[Stack]) -> Iterator[Finding]:
+    """What the directories lie on whose writers are held: it decides for how long."""
+    from holdfast.engine.ground import ground_of
+    from holdfast.services.doctor import Finding
+
+    held = [spec for stack in stacks for spec in stack.sources if stack.quiesce_of(spec) != "none"]
+    lying: dict[str, list[str]] = {}
+    for spec in held:
+        path = _path(config, spec)
+        if path is not None:
+            lying.setdefault(ground_of(path).words, []).append(spec.label)
+    for words, labels in sorted(lying.items()):
+        yield Finding(check="filesystem", verdict="ok", found=f"{', '.join(labels)}: {words}")
+
+
+def _path(config: Config, spec: SourceSpec) -> str | None:
+    from holdfast.config.sources import Directory, Volume
+    from holdfast.engine.volumes import find_volume, readable_directly
+
+    if isinstance(spec, Directory):
+        return spec.path if os.path.isdir(spec.path) else None
+    if not isinstance(spec, Volume):
+        return None
+    try:
+        with engine_of(config) as engine:
+            volume = find_volume(engine, spec.name)
+            return volume.mountpoint if readable_directly(engine, volume) is None else None
+    except HoldfastError:
+        return None  # what is missing is a finding of its own
 
 
 def _held() -> Iterator[Finding]:

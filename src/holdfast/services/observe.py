@@ -23,6 +23,7 @@ from holdfast.repository.repository import Repository
 from holdfast.services.history import witnesses
 from holdfast.services.proofs import ProofRecord, proofs, verifications
 from holdfast.services.security import examine_containers
+from holdfast.services.stacks import in_docker
 from holdfast.store.url import LocalUrl, parse_url
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def observe_engine(config: Config) -> tuple[list[Finding], dict[str, float], str
     """Unprotected volumes as findings, sizes of volumes, and the folder that the engine fills where it is local."""
     from holdfast.engine.client import connect
 
-    needed = any(stack.volumes or any(s.container for s in stack.postgres) for stack in config.stacks.values())
+    needed = any(stack.discover or in_docker(stack) for stack in config.stacks.values())
     try:
         with connect(config.engine.url) as engine:
             findings = [*_unprotected(config, engine), *examine_containers(engine)]
@@ -189,7 +190,7 @@ def _unprotected(config: Config, engine: Engine) -> Iterator[Finding]:
             severity=Severity.WARNING,
             found=f"no stack has it; container {', '.join(users)} writes to it",
             wanted="every volume that is used in a stack",
-            hint=f"add {name} to `volumes` of a stack in the configuration",
+            hint='label it holdfast.enable="true", or name it in the configuration; holdfast plan says more',
             area="engine",
         )
 

@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from holdfast.errors import RestoreError, SnapshotNotFound
 from holdfast.model.snapshot import Snapshot, restore_points
@@ -23,6 +24,10 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, restore_directory
 from holdfast.sources.tree import compile_pattern
+
+if TYPE_CHECKING:
+    from holdfast.engine.client import Engine
+    from holdfast.engine.volumes import Volume
 
 
 def one_snapshot(repository: Repository, what: str, source: str | None) -> Snapshot:
@@ -132,6 +137,23 @@ def restore_parts(
         raise
     if in_place:
         shutil.rmtree(beside, ignore_errors=True)
+    return report
+
+
+def restore_parts_over_api(
+    repository: Repository, snapshot: Snapshot, engine: Engine, volume: Volume, patterns: Sequence[str]
+) -> RestoreReport:
+    """The same into a volume that was just made and cannot be written from here. Raises: as `restore_parts`."""
+    from holdfast.engine.volumes import remove_volume
+    from holdfast.services.archive_restore import restore_new_volume
+
+    matched, chosen = chooser(patterns)
+    report = restore_new_volume(repository, snapshot, engine, volume, chosen=chosen)
+    try:
+        _require_all(snapshot, [pattern for pattern in patterns if pattern not in matched])
+    except SnapshotNotFound:
+        remove_volume(engine, volume.name)
+        raise
     return report
 
 

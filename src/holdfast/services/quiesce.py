@@ -22,12 +22,13 @@ from holdfast.config.stack import Stack
 from holdfast.engine.client import Engine, connect
 from holdfast.engine.hold import HookCall, Target, let_go
 from holdfast.engine.inventory import take_inventory
-from holdfast.engine.journal import forget_journal, journals, state_folder, taken_over
+from holdfast.engine.journal import forget_journal, journals, note_loss, state_folder, taken_over
+from holdfast.engine.subvolume import remove_snapshot
 from holdfast.errors import EngineUnavailable, HoldfastError, SourceBusy
 from holdfast.model.inventory import FoundContainer, FoundVolume, Inventory
 from holdfast.policy.ordering import start_order
 from holdfast.policy.stacks import is_below, writers_of
-from holdfast.services.freeze import FreezePlan
+from holdfast.services.holding import FreezePlan
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +58,7 @@ def freeze_plan(name: str, stack: Stack, specs: Sequence[Volume | Directory], in
             for hook in stack.hooks
         ),
         limit=float(stack.hold_limit),
+        last=frozenset(server.container for server in stack.postgres if server.container),
     )
 
 
@@ -91,7 +93,10 @@ def thaw_left(*, own: str | None = None) -> list[str]:
             try:
                 with connect(record.engine or None) as engine:
                     freed = let_go(engine, record)
+                for snapshot in record.snapshots:
+                    remove_snapshot(snapshot)
             except EngineUnavailable as error:
+                note_loss(path)
                 if own is not None and record.engine != own:
                     log.warning("what was held on %s is not let go yet: %s", record.engine, error)
                     continue

@@ -26,10 +26,11 @@ from holdfast.engine.volumes import create_volume, find_volume, readable_directl
 from holdfast.errors import CorruptObject, HoldfastError, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
 from holdfast.model.definition import DEFINITION, FILES, IMAGES, KIND, ContainerDefinition, StackDefinition
 from holdfast.model.snapshot import RestorePoint, Snapshot
-from holdfast.policy.rebuild import HostState, RebuildPlan, State, plan_rebuild
+from holdfast.policy.rebuild import HostState, RebuildPlan, State, mounts_of, plan_rebuild
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
+from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery, base_target
 from holdfast.services.drill import choose_point
 from holdfast.services.placement import Placement
 from holdfast.services.restore import OnProgress, RestoreReport, SnapshotData, open_snapshot, reading
@@ -65,6 +66,7 @@ class Rebuild:
             self._described = open_snapshot(repository, self._description())
             self.definition = _definition(repository, self._described)
             self._sizes = {s.source: _size(repository, s) for s in self._sources()}
+            self._bases = dict(self._base_targets())
         self.plan: RebuildPlan = plan_rebuild(
             self.definition, self._point.id, self._sizes, self._host(), replace=replace
         )
@@ -124,11 +126,26 @@ class Rebuild:
     def _sources(self) -> list[Snapshot]:
         return [s for s in self._point.snapshots if not s.source.startswith(f"{KIND}:")]
 
+    def _base_targets(self) -> Iterator[tuple[str, BaseTarget]]:
+        """Each server that comes back by its base backup."""
+        containers = {container.name: container for container in self.definition.containers}
+        for snapshot in self._sources():
+            name = self.definition.databases.get(snapshot.source)
+            if name is not None and name in containers:
+                mounts = mounts_of(containers[name])
+                target = base_target(self._repository, snapshot, self._sources(), mounts)
+                if target is not None:
+                    yield snapshot.source, target
+
     def _trees(self) -> Iterator[tuple[Snapshot, str]]:
         """Each source that is a directory, and its path on this host once it can be known."""
         for snapshot in self._sources():
             kind, _, name = snapshot.source.partition(":")
-            if kind in ("volume", "path"):
+            base = self._bases.get(snapshot.source)
+            if base is not None:
+                place = self._place("path" if base.source.startswith("/") else "volume", base.source)
+                yield snapshot, os.path.join(place, base.below).rstrip("/")
+            elif kind in ("volume", "path"):
                 yield snapshot, self._place(kind, name)
 
     def _place(self, kind: str, name: str) -> str:
@@ -158,9 +175,13 @@ class Rebuild:
         for snapshot, path in self._trees():
             targets[snapshot.source] = _state(path)
             there = _existing(path)
-            status = os.statvfs(there)
-            free[snapshot.source] = status.f_bavail * status.f_frsize
+            free[snapshot.source] = _free_at(there)
             places[snapshot.source] = os.stat(there).st_dev
+        root = str(self._engine.info().get("DockerRootDir") or "/")
+        for label in (set(self.definition.databases) & set(self._sizes)) - set(self._bases):
+            # What a dump becomes is at least about as large as the dump, which is not compressed.
+            free[label] = _free_at(root)
+            places[label] = os.stat(root).st_dev
         return HostState(
             inventory=take_inventory(self._engine),
             networks=make.network_names(self._engine),
@@ -206,7 +227,8 @@ class Rebuild:
         reports, placements = [], []
         for snapshot, path in self._trees():
             tell(snapshot.source)
-            placement = Placement(path)
+            base = self._bases.get(snapshot.source)
+            placement = BasePlacement(path, base.planned) if base else Placement(path)
             self._undo.callback(self._quietly_call, placement.undo)
             reports.append(
                 msgspec.structs.replace(
@@ -281,11 +303,25 @@ class Rebuild:
             container = self.definition.databases.get(snapshot.source)
             if container is not None:
                 tell(snapshot.source)
-                compared.append(self._load(snapshot, container))
+                base = self._bases.get(snapshot.source)
+                compared.append(self._recover(snapshot, container, base) if base else self._load(snapshot, container))
             elif not snapshot.source.startswith(("volume:", "path:")):
                 hint = f"holdfast restore {snapshot.short_id} --to DIR"
                 self._notes.append(f"{snapshot.source}: nothing loads it by itself: {hint}")
         return compared
+
+    def _recover(self, snapshot: Snapshot, container: str, base: BaseTarget) -> str:
+        self._undo.callback(self._quietly, make.stop_container, container)
+        self._loaded.add(container)
+        make.start_container(self._engine, container)
+        words, problems = await_recovery(self._engine, container, base)
+        if problems:
+            raise RestoreError(
+                "the recovered database is not what was backed up", which=snapshot.source, found="; ".join(problems[:5])
+            )
+        notes = (base.note, "archiving is off in the recovered server, until ALTER SYSTEM RESET archive_mode")
+        self._notes.extend(f"{snapshot.source}: {note}" for note in notes if note)
+        return f"{snapshot.source}: {words}"
 
     def _load(self, snapshot: Snapshot, container: str) -> str:
         from holdfast.engine.exec import ContainerRunner
@@ -387,6 +423,12 @@ def _state(path: str) -> State:
     if not os.path.isdir(path):
         return "missing"
     return "holds data" if any(name != "lost+found" for name in os.listdir(path)) else "empty"
+
+
+def _free_at(path: str) -> int:
+    """Bytes that are free for us where a path lies."""
+    status = os.statvfs(path)
+    return status.f_bavail * status.f_frsize
 
 
 def _existing(path: str) -> str:

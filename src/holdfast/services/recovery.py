@@ -98,6 +98,8 @@ def restore_step(
     spec = source_of(stack_of(config, plan.stack), step.source)
     if isinstance(spec, Volume):
         with engine_of(config) as engine, _volume_directory(engine, step) as directory:
+            if directory is None:
+                return _over_api(repository, snapshot, engine, step, on_progress)
             return _named(
                 restore_directory(repository, snapshot, directory, replace=step.replace, on_progress=on_progress), step
             )
@@ -138,13 +140,16 @@ def _step(
 
 
 def _plan_volume(engine: Engine, name: str, point: RestorePoint, *, replace: bool) -> tuple[str, str, bool]:
-    from holdfast.engine.volumes import find_volume
+    from holdfast.engine.volumes import find_volume, readable_directly
 
     try:
         volume = find_volume(engine, name)
     except SourceNotFound:
         return name, "make the volume", False
-    _require_direct(engine, name)
+    if readable_directly(engine, volume) is not None:
+        if replace:
+            _require_direct(engine, name)
+        return f"{name}-{_suffix(point)}", f"{name} cannot be written from here and stays; make the volume", False
     holds = any(entry != "lost+found" for entry in os.listdir(volume.mountpoint))
     if holds and not replace:
         return f"{name}-{_suffix(point)}", f"{name} holds data and stays; make the volume", False
@@ -171,15 +176,22 @@ def _suffix(point: RestorePoint) -> str:
 
 
 @contextmanager
-def _volume_directory(engine: Engine, step: RestoreStep) -> Iterator[str]:
-    """The directory of the volume to restore into; a volume that was made here goes when the block fails."""
-    from holdfast.engine.volumes import create_volume, find_volume, remove_volume
+def _volume_directory(engine: Engine, step: RestoreStep) -> Iterator[str | None]:
+    """The directory of the volume to restore into; a volume that was made here goes when the block fails.
+
+    None for a volume that is to be made, where new ones cannot be written from here.
+    """
+    from holdfast.engine.volumes import create_volume, find_volume, readable_directly, remove_volume
 
     try:
         volume = find_volume(engine, step.place)
         made = False
     except SourceNotFound:
         volume, made = create_volume(engine, step.place), True
+    if made and readable_directly(engine, volume) is not None:
+        remove_volume(engine, volume.name)
+        yield None
+        return
     try:
         _require_idle(engine, volume)
         _require_direct(engine, volume.name)
@@ -188,6 +200,16 @@ def _volume_directory(engine: Engine, step: RestoreStep) -> Iterator[str]:
         if made:
             remove_volume(engine, volume.name)
         raise
+
+
+def _over_api(
+    repository: Repository, snapshot: Snapshot, engine: Engine, step: RestoreStep, on_progress: OnProgress | None
+) -> RestoreReport:
+    from holdfast.engine.volumes import create_volume
+    from holdfast.services.archive_restore import restore_new_volume
+
+    volume = create_volume(engine, step.place)
+    return restore_new_volume(repository, snapshot, engine, volume, on_progress=on_progress)
 
 
 def _require_idle(engine: Engine, volume: EngineVolume) -> None:

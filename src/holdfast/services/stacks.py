@@ -108,8 +108,13 @@ def plan_backup(config: Config, stack: str, *, now: datetime) -> BackupPlan:
 
 
 def grouped(name: str, stack: Stack) -> tuple[tuple[str, ...], ...]:
-    """The labels of what a backup captures, in order: each by itself, what is captured in one hold, the description."""
+    """The labels of what a backup captures, in order: each by itself, what is captured in one hold, the description.
+
+    Dumps belong to the hold, where there is one: they show the databases at its instant.
+    """
     frozen = tuple(spec.label for spec in stack.sources if stack.quiesce_of(spec) != "none")
+    if frozen:
+        frozen = (*(s.label for s in stack.postgres if s.method == "dump"), *frozen)
     groups: list[tuple[str, ...]] = [(spec.label,) for spec in stack.sources if spec.label not in frozen]
     if frozen:
         groups.append(frozen)

@@ -6,6 +6,7 @@ Rules upheld here:
   faults again, so that its time moves past that instant.
 - While the writers are held everything else is only looked at; the content of what changed is copied into a spool, so
   that compressing and uploading wait until the writers go on.
+- Where the filesystem gave a snapshot instead, the writers go on already: it is looked at there, and nothing is copied.
 - Where the filesystem shares blocks between files (btrfs, XFS), a large file is cloned in an instant instead of copied.
 - Memory holds 16 bytes per entry of the tree, and an entry per change.
 """
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from holdfast.errors import SourceUnreadable
+from holdfast.errors import SourceUnreadable, SpoolFull
 from holdfast.model.entry import ByteStream, Entry, Kind
 from holdfast.sources.tree import TreeSource
 
@@ -36,6 +37,7 @@ _WORTH_CLONING = 256 << 10
 _MOST_CLONES = 256
 _TRIES = 3
 _PIECE = 8 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE, errno.ELOOP})
 
 
@@ -57,10 +59,12 @@ class LiveTree(TreeSource):
     def __init__(self, root: str | bytes, *, label: str, exclude: tuple[str, ...] = ()) -> None:
         super().__init__(root, label=label, exclude=exclude)
         self.seen: set[bytes] = set()
+        self.devices: set[int] = set()
 
     def entries(self) -> Iterator[Entry]:
         """Raises: as `TreeSource.entries`."""
         for entry in super().entries():
+            self.devices.add(entry.device)
             self.seen.add(_mark(entry.path, entry.size, entry.inode, entry.mtime_ns, entry.ctime_ns))
             yield entry
 
@@ -83,11 +87,14 @@ class Delta:
 
 
 class FrozenTree(TreeSource):
-    """The second pass over the tree of a `LiveTree`; `since` is the instant before its syncfs, in nanoseconds."""
+    """The second pass over the tree of a `LiveTree`; `since` is the instant before its syncfs, in nanoseconds.
 
-    def __init__(self, live: LiveTree, *, exclude: tuple[str, ...], since: int) -> None:
-        super().__init__(live.root, label=live.label, exclude=exclude)
-        self._seen, self._cutoff = live.seen, since - TICK_NS
+    `still` is where the same tree stands still for as long as its contents are read; None for the tree itself.
+    """
+
+    def __init__(self, live: LiveTree, *, exclude: tuple[str, ...], since: int, still: str | None = None) -> None:
+        super().__init__(still or live.root, label=live.label, exclude=exclude)
+        self._seen, self._cutoff, self._still = live.seen, since - TICK_NS, still is not None
 
     def scan(self, spool: Spool) -> Delta:
         """Look at everything, copy what changed. Raises: SourceNotFound, SourceUnreadable."""
@@ -124,7 +131,10 @@ class FrozenTree(TreeSource):
             delta.kept += 1
             return
         entry = self._make(path, full, status)
-        if entry.kind is Kind.FILE:
+        if entry.kind is Kind.FILE and self._still:
+            delta.reread += 1
+            delta.bytes += entry.size
+        elif entry.kind is Kind.FILE:
             self._copy(delta, entry, full)
         delta.entries[path] = entry
 
@@ -199,7 +209,21 @@ class Spool:
         return clone
 
     def copy(self, fd: int, status: os.stat_result) -> Spooled:
-        """Copy a file's data; its place in the spool. Raises: OSError (ENOSPC among them)."""
+        """Copy a file's data; its place in the spool. Raises: SpoolFull, OSError of the file itself."""
+        try:
+            return self._copy(fd, status)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            raise SpoolFull(
+                "no room for what changed while its writers are held",
+                which=tempfile.gettempdir(),
+                wanted=f"room for a file of {status.st_size:,} bytes",
+                found=error.strerror,
+                hint="set TMPDIR to a folder with more room; exclude what changes most",
+            ) from error
+
+    def _copy(self, fd: int, status: os.stat_result) -> Spooled:
         out, start, size = self._file.fileno(), self._end, status.st_size
         sparse = status.st_blocks * 512 < size
         for begin, end in _data_ranges(fd, size) if sparse else [(0, size)]:

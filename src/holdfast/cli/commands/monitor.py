@@ -25,9 +25,10 @@ def command(access: Access) -> int:
     Exits 0 when nothing is wrong, 3 with warnings, 53 when something is critical.
     """
     from holdfast.reports.status import publish
+    from holdfast.services.discovery import served_stacks
     from holdfast.services.monitor import watch
 
-    config = access.config()
+    config = served_stacks(access.config()).config
     report = watch(config, config.hostname or socket.gethostname(), now=lambda: datetime.now(UTC))
     publish(config, report)
     if access.json:

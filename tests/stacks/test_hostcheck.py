@@ -1,0 +1,89 @@
+"""What doctor finds on a Docker host: each finding provoked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from holdfast.config.loading import load
+from holdfast.config.models import Config
+from holdfast.engine.journal import Held, Journal, Line
+from holdfast.services import hostcheck
+from holdfast.services.doctor import Finding
+from tests.stacks.conftest import Project
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture
+def host(project: Project, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.setenv("HOLDFAST_STATE", str(project.folder / "state"))
+    return project
+
+
+def config(project: Project, stacks: str = "") -> Config:
+    path = project.folder / "holdfast.yaml"
+    path.write_text(
+        f"version: 1\nrepository: {{url: {project.folder}/repository, password_file: {project.folder}/password}}\n"
+        f"engine: {{url: '{project.url}'}}\n{stacks}"
+    )
+    return load(str(path))
+
+
+def examined(config: Config) -> dict[str, Finding]:
+    return {finding.check: finding for finding in hostcheck.examine_host(config)}
+
+
+def test_what_nobody_protects_and_what_is_misspelled(host: Project) -> None:
+    volume = host.volume("data", **{"holdfast.enabel": "true"})
+    found = examined(config(host))
+    assert found["protection"].verdict == "warn"
+    assert f"volume:{volume}" in found["protection"].found
+    assert "holdfast.enable" in found[f"labels of {host.name}"].found
+    alone = host.client.volumes.create(f"{host.name}-alone")
+    found = examined(config(host))
+    assert found["protection"].verdict == "warn"
+    assert f"volume:{alone.name}" in found["protection"].found
+    assert "held" not in found  # nothing in Docker is backed up unasked: nothing will be held
+
+
+def test_labels_are_enough_to_be_examined(host: Project) -> None:
+    volume = host.volume("data", **{"holdfast.enable": "true", "holdfast.quiesce": "pause"})
+    found = examined(config(host))
+    assert {"held", "disk", "spool", "filesystem"} <= set(found)
+    assert found["held"].verdict == "ok"
+    assert f"volume:{volume}" in found["filesystem"].found
+
+
+def test_what_a_killed_run_left_held(host: Project) -> None:
+    host.volume("data", **{"holdfast.enable": "true"})
+    journal = Journal(str(host.folder / "state"), engine=host.url, stack="shop", written=1.0)
+    journal.add(Line(held=Held(container="c0ffee", name="shop-app-1", method="pause")))
+    assert examined(config(host))["held"].verdict == "ok"  # its writer lives
+    journal.close(remove=False)
+    found = examined(config(host))["held"]
+    assert (found.verdict, found.hint) == ("fail", "holdfast thaw")
+    assert "shop-app-1" in found.found
+
+
+def test_a_slow_disk_and_little_room(host: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    host.volume("data", **{"holdfast.enable": "true"})
+    assert {examined(config(host))[check].verdict for check in ("disk", "spool")} == {"ok"}
+    monkeypatch.setattr(hostcheck, "_SYNC_SECONDS", 0.0)
+    monkeypatch.setattr(hostcheck, "_SPOOL_BYTES", 1 << 60)
+    found = examined(config(host))
+    assert (found["disk"].verdict, found["spool"].verdict) == ("warn", "warn")
+    assert tempfile.gettempdir() in found["spool"].found
+
+
+def test_without_an_engine_the_rest_is_examined(host: Project, tmp_path: Path) -> None:
+    os.makedirs(tmp_path / "www")
+    text = f"stacks:\n  shop: {{volumes: [data]}}\n  www: {{paths: [{tmp_path}/www]}}\n"
+    path = host.folder / "holdfast.yaml"
+    config(host, text)
+    path.write_text(path.read_text().replace(host.url, "unix:///nowhere.sock"))
+    found = examined(load(str(path)))
+    assert set(found) == {"held", "disk", "spool"}
