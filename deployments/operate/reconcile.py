@@ -93,6 +93,15 @@ def ensure_automations(client: SyncPrefectClient, wanted: Sequence[AutomationCor
     return touched
 
 
+def remove_automations(client: SyncPrefectClient, beginning: str, wanted: Sequence[AutomationCore]) -> list[str]:
+    """Remove the automations whose names begin so and that nobody wants any more; their names."""
+    names = {automation.name for automation in wanted}
+    gone = [a for a in client.read_automations() if a.name.startswith(beginning) and a.name not in names]
+    for automation in gone:
+        client.delete_automation(automation.id)
+    return [automation.name for automation in gone]
+
+
 def _essence(automation: AutomationCore) -> str:
     """What an automation does, but for what the server adds of its own (ids of triggers)."""
 

@@ -43,7 +43,8 @@ def ensure_server(folder: Folder, *, host: str, port: int) -> str:
     _require_free(host, port)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104  compared, not bound
     argv = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    env = {**server_environment(folder), "PREFECT_UI_API_URL": f"{url}/api"}  # else its pages ask the usual port
+    # Else its pages ask the usual port, and what it sends has no links.
+    env = {**server_environment(folder), "PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
     folder.start(NAME, argv, env, cwd=str(folder.path), url=url)
     return url
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from deployments.demo.ports import free_port
-from tests.operate.conftest import NEVER, Site, until
+from tests.operate.conftest import NEVER, Receiver, Site, until
 
 
 def deployments(site: Site) -> dict[str, Any]:
@@ -121,6 +121,30 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
     site.configure()
     assert "removed: backup/more@host-a" in site.up()
     assert "backup/more@host-a" not in deployments(site)
+
+
+def test_a_failed_run_is_told_by_the_server_and_makes_the_monitor_look(site: Site, receiver: Receiver) -> None:
+    (site.folder / "hook").write_text(f"json://127.0.0.1:{receiver.port}/hook")
+    (site.folder / "hook").chmod(0o600)
+    site.configure(more=f"notify: [{{name: hook, url_file: {site.folder}/hook, runs: true, severity: critical}}]\n")
+    assert "a failed run on host-a is told to hook" in site.up()
+    run = start(site, "backup/docs@host-a", stack="dosc")
+    assert ended(site, run) == "Failed"
+    (told,) = until(lambda: [text for text in receiver.got if "back up dosc Failed" in text])
+    assert "docs@host-a" in told
+    assert f"{site.url}/runs/flow-run/{run}" in told
+    monitor = deployments(site)["monitor/monitor@host-a"].id
+    with site.client() as client:
+        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[monitor]))
+        until(lambda: [r for r in client.read_flow_runs(deployment_filter=chosen) if r.created_by])
+    # Asked for no more, it is gone; the URL was on no command line and in no log.
+    site.configure()
+    assert "removed: Holdfast: a failed run on host-a is told to hook" in site.up()
+    with site.client() as client:
+        assert not [a for a in client.read_automations() if "told to" in a.name]
+    assert str(receiver.port) not in site.state.log("worker").read_text()
 
 
 @pytest.mark.soak

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
+from holdfast.services.outcomes import outcome
 from holdfast.services.prune import GRACE_HOURS, MAX_UNUSED, PruneReport, prune
 
 
@@ -22,12 +25,17 @@ from holdfast.services.prune import GRACE_HOURS, MAX_UNUSED, PruneReport, prune
 )  # fmt: skip
 def command(access: Access, dry_run: bool, max_unused: float, grace_hours: float) -> None:
     """Delete what is not used, under an exclusive lock."""
-    with access.open() as repository:
+    with remembered(dry_run), access.open() as repository:
         report = prune(repository, dry_run=dry_run, max_unused=max_unused / 100, grace_hours=grace_hours)
     if access.json:
         text.show_json(report)
     else:
         show_report(report)
+
+
+def remembered(dry_run: bool) -> AbstractContextManager[None]:
+    """The monitor tells of a prune that failed; a dry run is none."""
+    return nullcontext() if dry_run else outcome("prune", "repository")
 
 
 def show_report(report: PruneReport) -> None:
