@@ -26,12 +26,12 @@ def choose(config: str, stack: str, point: str) -> RestorePoint:
 
 
 @step("prove a source", "prove {snapshot.source}")
-def prove(config: str, snapshot: Snapshot) -> SourceProof:
+def prove(config: str, snapshot: Snapshot, share: float | None) -> SourceProof:
     """Restore in a sandbox, compare, destroy."""
     with explained():
         loaded = configuration(config)
         with repository_of(loaded) as repository:
-            proof = drill_source(loaded, repository, snapshot)
+            proof = drill_source(loaded, repository, snapshot, share=share)
         verdict = f"{len(proof.problems)} differences" if proof.problems else "identical"
         get_run_logger().info("%s: %s, %s", proof.source, proof.compared, verdict)
         return proof
