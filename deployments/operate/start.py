@@ -48,7 +48,7 @@ def start(
     wait_for_server()
     with get_client(sync_client=True) as client:
         queue = ensure_pool(client, host, runs_at_once=runs_at_once)
-        told(ensure_deployments(client, host, wanted), say)
+        told(ensure_deployments(client, host, wanted, say), say)
         automations = _automations(client, host, config)
         for name in ensure_automations(client, automations):
             say(f"automation: {name}")
