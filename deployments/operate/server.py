@@ -68,6 +68,8 @@ def client_environment(folder: Folder, api: str, env: Mapping[str, str] = os.env
         "HOLDFAST_STATE": str(folder.path),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "holdfast",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # One arena of the C library for all threads of a run, from its first one on: see holdfast.services.memory.
+        "MALLOC_ARENA_MAX": "1",
         # A server that is down for a while is waited for (about half an hour), and told then.
         "PREFECT_CLIENT_MAX_RETRIES": "10",
     }

@@ -22,6 +22,7 @@ from deployments.demo.ports import free_port
 from deployments.local.machine import REPOSITORY_ROOT
 from deployments.operate.folder import Folder
 from holdfast.config.loading import load
+from holdfast.repository.keys import add_key
 from holdfast.services.access import init_repository_at
 from holdfast.services.stacks import access_of
 
@@ -54,14 +55,14 @@ class Site:
     def env(self) -> dict[str, str]:
         return {**CLEAN, "HOLDFAST_CONFIG": str(self.config), "HOLDFAST_STATE": str(self.folder / "state"), **QUICK}
 
-    def configure(self, stacks: str = "", more: str = "") -> None:
+    def configure(self, stacks: str = "", more: str = "", engine: str = "unix:///nowhere.sock") -> None:
         """Write a configuration with the stack `docs` and what is given."""
         if "monitor:" not in more:
             more += f"monitor: {NEVER}\n"  # it would come in between, and cancel a run that a test starts
         self.config.write_text(
             f"version: 1\nhostname: {self.host}\n"
             f"repository: {{url: {self.repository}, password_file: {self.folder}/password}}\n"
-            f"engine: {{url: unix:///nowhere.sock}}\n"
+            f"engine: {{url: {engine}}}\n"
             f"stacks:\n  docs: {{paths: [{self.folder}/source], schedule: {NEVER}, drill: {NEVER}}}\n{stacks}{more}"
         )
 
@@ -76,6 +77,18 @@ class Site:
         )
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done.stdout + done.stderr
+
+    @contextlib.contextmanager
+    def working(self, server: str) -> Iterator[subprocess.Popen[str]]:
+        """This host's worker as containers and systemd run it: in front, until it is asked to stop."""
+        argv = [sys.executable, "-m", "deployments.operate", "work", "--server", server, "--timeout", "60"]
+        env = {**self.env, "PYTHONPATH": REPOSITORY_ROOT}
+        with subprocess.Popen(argv, env=env, cwd=REPOSITORY_ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
 
     def up(self, *more: str) -> str:
         return self.run("up", "--port", str(self.port), *more)
@@ -98,7 +111,8 @@ def make_site(folder: Path, host: str, port: int, repository: Path | None = None
     made = Site(folder, host, f"http://127.0.0.1:{port}", port, repository or folder / "repository")
     made.configure()
     if repository is None:
-        init_repository_at(access_of(load(str(made.config)))).store.close()
+        with init_repository_at(access_of(load(str(made.config)))) as opened:
+            add_key(opened.store, opened.key, "kept in a safe", n=1 << 10)
     return made
 
 

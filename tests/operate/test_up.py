@@ -6,14 +6,19 @@ import json
 import os
 import signal
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from deployments.demo.ports import free_port
-from tests.operate.conftest import NEVER, Receiver, Site, until
+from deployments.local.engine import PrivateEngine
+from holdfast.engine.client import connect
+from holdfast.engine.volumes import create_volume, remove_volume
+from tests.operate.conftest import NEVER, Receiver, Site, make_site, until
 
 
 def deployments(site: Site) -> dict[str, Any]:
@@ -224,30 +229,43 @@ def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
 
 
 def test_the_port_of_somebody_else_is_not_taken(site: Site, tmp_path: Any) -> None:
-    from tests.operate.conftest import make_site
-
     other = make_site(tmp_path, "host-b", site.port)
     assert "the server's port is taken" in other.run("up", "--port", str(site.port), code=60)
     assert "nothing runs here" in other.run("down")
 
 
-def test_two_hosts_work_on_one_server_each_from_its_own_queue(site: Site, tmp_path: Any) -> None:
-    from tests.operate.conftest import make_site
-
+@pytest.mark.engine
+def test_two_hosts_with_an_engine_each_work_on_one_server(site: Site, engine_socket: str, tmp_path: Any) -> None:
+    """Each its own engine, worker and queue; the second host's worker runs as systemd or a container would run it."""
     other = make_site(tmp_path, "host-b", site.port)
-    try:
-        other.run("up", "--server", f"{site.url}/api")
-        assert ended(site, start(site, "backup/docs@host-b")) == "Completed"
-        assert "docs" in other.run("list")
-        assert list((other.repository / "snapshots").iterdir())
-        with site.client() as client:
-            queues = {queue.name for queue in client.read_work_queues(work_pool_name="holdfast")}
-        assert {"host-a", "host-b"} <= queues
-        # What one host does to its own deployments does not touch the other's.
+    with ExitStack() as stack:
+        for place, url in ((site, engine_socket), (other, stack.enter_context(PrivateEngine()).url)):
+            with connect(url) as opened:
+                volume = create_volume(opened, "shop-data")
+                (Path(volume.mountpoint) / "name").write_text(place.host)
+            place.configure("  shop: {volumes: [shop-data]}\n", engine=url)
+        process = stack.enter_context(other.working(f"{site.url}/api"))
         site.up()
-        assert "backup/docs@host-b" in deployments(site)
-    finally:
-        other.run("down", "--now")
+        until(lambda: "backup/shop@host-b" in deployments(site) and other.state.daemon("worker"))
+        runs = [(place, start(site, f"backup/shop@{place.host}")) for place in (site, other)]
+        for place, run in runs:
+            assert ended(site, run) == "Completed"
+            assert place.run("cat", "latest", "name", "--source", "volume:shop-data") == place.host
+        with site.client() as client:
+            queues = {client.read_flow_run(run).work_queue_name for _, run in runs}
+        assert queues == {"host-a", "host-b"}
+        # Asked to stop, the worker lets its run end and starts no other.
+        last = start(site, "backup/docs@host-b", config=slow(other, 60))
+        until(lambda: f"capture path:{other.folder}/source" in running_tasks(site, last))
+        process.terminate()
+        release(other)
+        assert process.wait(60) == 0
+        assert state(site, last) == "Completed"
+    with connect(engine_socket) as opened:
+        remove_volume(opened, "shop-data")
+    site.configure()
+    site.up()
+    assert "backup/docs@host-b" in deployments(site)  # what one host does to its own does not touch the other's
 
 
 def _children_with(run: str) -> list[int]:
