@@ -32,7 +32,7 @@ def _python_settings(_layer: str) -> ImageSettings:
 PYTHON = images.Recipe(
     "python",
     "python:3.13-slim-bookworm",
-    rootfs.Rootfs(variant="essential", packages=("python3", "python3-pip"), after="python-rootfs.sh"),
+    rootfs.Rootfs(variant="essential", packages=("python3", "python3-pip", "libstdc++6"), after="python-rootfs.sh"),
     _python_settings,
 )
 

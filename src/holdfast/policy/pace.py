@@ -61,9 +61,10 @@ class Pace:
         """All of it, for people."""
         done, files = sum(self._bytes.values()), sum(self._files.values())
         total, passed, left = sum(self._expected.values()), now - self._started, self.left(now)
+        total = total if total > done else 0  # more has come than last time: nobody knows how much more
         parts = [f"{files:,} files", f"{size(done)} of about {size(total)}" if total else size(done)]
         if passed >= _SETTLED:
             parts.append(f"{size(done / passed)}/s")
-        if left is not None:
+        if left:
             parts.append(f"about {seconds(left)} left")
         return ", ".join(parts)
