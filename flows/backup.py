@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from holdfast.services.backup import BackupReport, SourceReport
+from holdfast.services.outcomes import outcome
 from tasks.artifacts import Progress
 from tasks.backup import capture, plan_sources, report_backup
 from tasks.common import tag_run
@@ -22,12 +23,13 @@ def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupRep
         allow_empty: Accept a source that is empty and was not last time.
     """
     tag_run(stack)
-    plan = plan_sources(config, stack)
-    progress = Progress("backup", stack, f"Backing up {stack}: {', '.join(plan.sources)}")
-    reports: list[SourceReport] = []
-    for number, group in enumerate(plan.groups, 1):
-        reports.extend(capture(config, plan, group, allow_empty))
-        progress.update(number / len(plan.groups))
+    with outcome("backup", stack):
+        plan = plan_sources(config, stack)
+        progress = Progress("backup", stack, f"Backing up {stack}: {', '.join(plan.sources)}")
+        reports: list[SourceReport] = []
+        for group in plan.groups:
+            reports.extend(capture(config, plan, group, allow_empty, progress))
+        progress.finish()
     report = BackupReport(
         stack=stack,
         point=plan.point,

@@ -8,6 +8,7 @@ from prefect import flow
 
 from holdfast.errors import DrillFailed, HoldfastError
 from holdfast.model.proof import Proof
+from holdfast.services.drill import share_for
 from tasks.common import explained, tag_run
 from tasks.drill import ask, choose, keep_proof, prove
 
@@ -19,7 +20,8 @@ def drill(stack: str, config: str = "", point: str = "latest") -> Proof:
     Args:
         stack: The stack, by its name in the configuration.
         config: The configuration file on the worker; empty for the one that HOLDFAST_CONFIG names.
-        point: The restore point, as `holdfast list` shows it, or latest, or random.
+        point: The restore point, as `holdfast list` shows it, or latest, or random: then databases with archived WAL
+            are recovered to a random instant, too.
     """
     tag_run(stack)
     started = datetime.now(UTC)
@@ -27,7 +29,7 @@ def drill(stack: str, config: str = "", point: str = "latest") -> Proof:
     sources, failure = [], None
     for snapshot in chosen.snapshots:
         try:
-            sources.append(prove(config, snapshot))
+            sources.append(prove(config, snapshot, share_for(point)))
         except HoldfastError as error:
             failure = error
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 from prefect import flow
 
 from holdfast.services.restore import RestoreReport
+from tasks.artifacts import Progress
 from tasks.common import tag_run
 from tasks.restore import plan_steps, report_restore, restore_source
 
@@ -26,6 +27,8 @@ def restore(
     plan = plan_steps(config, stack, point, replace)
     if dry_run:
         return []
-    reports = [restore_source(config, plan, source) for source in plan.steps]
+    progress = Progress("restore", stack, f"Restoring {plan.point} of {stack}")
+    reports = [restore_source(config, plan, source, progress) for source in plan.steps]
+    progress.finish()
     report_restore(plan, reports)
     return reports

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
+from holdfast.services.outcomes import outcome
 from holdfast.services.retention import RetentionPlan
 from tasks.common import tag_run
 from tasks.retention import expire_archives, forget_points, plan_forgetting, prune_data
@@ -20,10 +21,13 @@ def retention(stack: str, config: str = "", dry_run: bool = False, prune: bool =
         prune: Then delete the data that nothing refers to any more.
     """
     tag_run(stack)
-    plan: RetentionPlan = plan_forgetting(config, stack)
-    if not dry_run:
+    if dry_run:
+        return plan_forgetting(config, stack)
+    with outcome("retention", stack):
+        plan: RetentionPlan = plan_forgetting(config, stack)
         forget_points(config, plan)
-        if prune:
+    if prune:
+        with outcome("prune", "repository"):
             prune_data(config)
             expire_archives(config)
     return plan

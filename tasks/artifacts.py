@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from uuid import UUID
@@ -13,6 +14,7 @@ from prefect.artifacts import create_progress_artifact, create_table_artifact, u
 from prefect.exceptions import PrefectException
 
 from holdfast.model.words import moment, seconds, size
+from holdfast.policy.pace import Pace
 
 __all__ = ["Progress", "moment", "seconds", "show_table", "size"]
 
@@ -28,26 +30,89 @@ def shown_if_possible() -> Iterator[None]:
         log.warning("the server did not take what a run has to show: %s", error)
 
 
-def show_table(title: str, subject: str, rows: Sequence[Mapping[str, str]], words: str) -> None:
+def show_table(title: str, subject: str, rows: Sequence[Mapping[str, str]], words: str) -> UUID | None:
     """A table artifact. Its key is made of the title and the subject, so that the UI keeps the history of each."""
+    made: UUID | None = None
     with shown_if_possible():
-        create_table_artifact(key=_key(f"{title}-{subject}"), table=[dict(row) for row in rows], description=words)
+        key = _key(f"{title}-{subject}")
+        made = UUID(str(create_table_artifact(key=key, table=[dict(row) for row in rows], description=words)))
+    return made  # noqa: RET504  None where the server did not take it
+
+
+def point_words(point: str) -> str:
+    """How the words of a backup's table begin: the restore point is found again by them."""
+    return f"Restore point {point} "
+
+
+def link_proof(stack: str, point: str, proof: UUID, words: str) -> UUID | None:
+    """Put a link to a proof under the table of the backup that it proves; the artifact of that table."""
+    from prefect import get_client
+    from prefect.client.schemas.actions import ArtifactUpdate
+    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+    from prefect.client.schemas.sorting import ArtifactSort
+
+    key = _key(f"backup-{stack}")
+    table = None
+    with shown_if_possible(), get_client(sync_client=True) as client:
+        chosen = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
+        found = client.read_artifacts(artifact_filter=chosen, sort=ArtifactSort.CREATED_DESC, limit=200)
+        table = next((made for made in found if (made.description or "").startswith(point_words(point))), None)
+        if table is not None:
+            said = f"{table.description}\n\n[{words}]({artifact_page(proof)})"
+            client.update_artifact(table.id, ArtifactUpdate(description=said))
+    return table.id if table else None
+
+
+def artifact_page(artifact: UUID) -> str:
+    """The page of an artifact, relative to the UI's own address: a worker knows the API by another name."""
+    return f"/artifacts/artifact/{artifact}"
+
+
+EVERY = 3.0
+"""Seconds between two words of progress: each is a request to the server, and a line of the log."""
 
 
 class Progress:
-    """A bar for one run."""
+    """A bar for one run, with words under it: what is done, how fast, how long it will still take.
+
+    Nothing is expected until `expect` says what there was last time.
+    """
 
     def __init__(self, title: str, subject: str, words: str) -> None:
         self._id: UUID | None = None
+        self._words, self._last = words, time.monotonic()
+        self._pace = Pace({}, self._last)
         with shown_if_possible():
             made = create_progress_artifact(progress=0.0, key=_key(f"{title}-{subject}-progress"), description=words)
             self._id = made if isinstance(made, UUID) else UUID(str(made))
 
-    def update(self, share: float) -> None:
-        """Move the bar: `share` is between 0 and 1."""
+    def expect(self, sizes: Mapping[str, int]) -> None:
+        """How many bytes each part will have, by its name. The first call counts."""
+        if not self._pace.expected:
+            self._pace = Pace(sizes, time.monotonic())
+
+    def tell(self, part: str, files: int, done: int) -> str | None:
+        """What a part has done so far; the words that were shown, when it was time for some."""
+        now = time.monotonic()
+        self._pace.count(part, files, done)
+        if now - self._last < EVERY:
+            return None
+        self._last = now
+        words = self._pace.words(now)
+        self.update(self._pace.share, f"{self._words}\n\n{part}: {words}")
+        return f"{part}: {words}"
+
+    def update(self, share: float | None, words: str | None = None) -> None:
+        """Move the bar: `share` is between 0 and 1; None leaves it where it is said to be nobody knows where."""
         if self._id is not None:
             with shown_if_possible():
-                update_progress_artifact(artifact_id=self._id, progress=round(100 * min(max(share, 0.0), 1.0), 1))
+                percent = round(100 * min(max(share or 0.0, 0.0), 1.0), 1)
+                update_progress_artifact(artifact_id=self._id, progress=percent, description=words)
+
+    def finish(self) -> None:
+        """All of it is done."""
+        now = time.monotonic()
+        self.update(1.0, f"{self._words}\n\nDone: {self._pace.words(now)}")
 
 
 def _key(text: str) -> str:

@@ -8,9 +8,9 @@ from prefect import get_run_logger, runtime
 
 from holdfast.repository.archive import TreeStats
 from holdfast.services.backup import BackupReport, SourceReport
-from holdfast.services.stacks import BackupPlan, capture_group, only_one, plan_backup
-from tasks.artifacts import seconds, show_table, size
-from tasks.common import Ticker, configuration, explained, repository_of, step
+from holdfast.services.stacks import BackupPlan, capture_group, only_one, plan_backup, sizes_before
+from tasks.artifacts import Progress, point_words, seconds, show_table, size
+from tasks.common import configuration, explained, repository_of, step
 
 
 @step("plan a backup", "plan {stack}")
@@ -26,16 +26,21 @@ def _capture_name() -> str:
 
 
 @step("capture a group of sources", _capture_name)
-def capture(config: str, plan: BackupPlan, group: tuple[str, ...], allow_empty: bool) -> tuple[SourceReport, ...]:
+def capture(
+    config: str, plan: BackupPlan, group: tuple[str, ...], allow_empty: bool, progress: Progress
+) -> tuple[SourceReport, ...]:
     """Read, hold, upload and commit what is captured together: a single step, so that what it holds it also lets go."""
-    ticker = Ticker(get_run_logger())
+    log = get_run_logger()
 
     def tell(label: str, stats: TreeStats) -> None:
-        ticker.tell(lambda: f"{label}: {stats.files:,} files, {size(stats.bytes)} seen")
+        words = progress.tell(label, stats.files, stats.bytes)
+        if words:
+            log.info("%s", words)
 
     with explained():
         loaded = configuration(config, plan.stack)
         with repository_of(loaded) as repository, only_one(loaded, plan.stack):
+            progress.expect(sizes_before(repository, plan))
             return capture_group(loaded, repository, plan, group, allow_empty=allow_empty, on_progress=tell)
 
 
@@ -44,7 +49,7 @@ def report_backup(report: BackupReport) -> None:
     """The table of what was captured."""
     log = get_run_logger()
     rows = [_row(source) for source in report.sources]
-    words = f"Restore point {report.point} of {report.stack}, made in {seconds(report.seconds)}."
+    words = f"{point_words(report.point)}of {report.stack}, made in {seconds(report.seconds)}."
     show_table("backup", report.stack, rows, words)
     log.info("%s", words)
     for source in report.sources:
@@ -62,7 +67,7 @@ def _row(source: SourceReport) -> dict[str, str]:
         "changed": f"{source.files_new + source.files_changed:,}",
         "seen": size(source.bytes_processed),
         "new": size(source.bytes_added),
-        "known": f"{max(share, 0.0):.1%}",
+        "deduplicated": f"{size(max(known, 0))} ({max(share, 0.0):.1%})",
         "stored": size(source.bytes_stored),
         "held": seconds(max(source.held.values())) if source.held else "nothing",
         "time": seconds(source.seconds),

@@ -29,16 +29,15 @@ from holdfast.errors import ConfigError, HoldfastError
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
 from holdfast.services.discovery import served_stacks, with_found_stacks
+from holdfast.services.memory import settle_memory
 from holdfast.services.stacks import access_of
-from tasks.artifacts import shown_if_possible
+from tasks.artifacts import EVERY, shown_if_possible
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 RETRIES = 3
 FIRST_DELAY = 10
-EVERY = 3.0
-"""Seconds between two words of progress."""
 
 
 def is_transient(task: Task[Any, Any], run: TaskRun, state: State[Any]) -> bool:  # noqa: ARG001  Prefect's signature
@@ -118,7 +117,11 @@ def explained() -> Iterator[None]:
 
 
 def tag_run(*words: str) -> None:
-    """Tag the present flow run, so that the UI finds it by them, however it was started."""
+    """Tag the present flow run, so that the UI finds it by them, however it was started. Every flow begins with it.
+
+    The process of a run takes memory as the command line's does.
+    """
+    settle_memory()
     present = flow_run.get_id()
     with shown_if_possible(), get_client(sync_client=True) as client:
         client.update_flow_run(UUID(str(present)), tags=sorted({"holdfast", *words, *flow_run.get_tags()}))

@@ -11,7 +11,7 @@ from holdfast.model.proof import CheckResult, Proof, SourceProof
 from holdfast.model.snapshot import RestorePoint, Snapshot
 from holdfast.services.drill import ask_applications, choose_point, conclude, drill_source
 from holdfast.services.stacks import stack_of
-from tasks.artifacts import moment, seconds, show_table
+from tasks.artifacts import link_proof, moment, seconds, show_table
 from tasks.common import configuration, explained, repository_of, step
 
 
@@ -26,12 +26,12 @@ def choose(config: str, stack: str, point: str) -> RestorePoint:
 
 
 @step("prove a source", "prove {snapshot.source}")
-def prove(config: str, snapshot: Snapshot) -> SourceProof:
+def prove(config: str, snapshot: Snapshot, share: float | None) -> SourceProof:
     """Restore in a sandbox, compare, destroy."""
     with explained():
         loaded = configuration(config)
         with repository_of(loaded) as repository:
-            proof = drill_source(loaded, repository, snapshot)
+            proof = drill_source(loaded, repository, snapshot, share=share)
         verdict = f"{len(proof.problems)} differences" if proof.problems else "identical"
         get_run_logger().info("%s: %s, %s", proof.source, proof.compared, verdict)
         return proof
@@ -80,5 +80,7 @@ def keep_proof(
             f"Restored in {seconds(proof.rto_seconds)}; a disaster at the start of this drill would have cost the last "
             f"{seconds(proof.rpo_seconds)}. {proof.error or ''}"
         )
-        show_table("proof", proof.stack, rows, words.strip())
+        shown = show_table("proof", proof.stack, rows, words.strip())
+        if shown is not None:
+            link_proof(proof.stack, proof.point, shown, f"{verdict}, {moment(proof.finished)}: the proof")
         return proof

@@ -6,10 +6,10 @@ from prefect import get_run_logger
 
 from holdfast.errors import CorruptObject
 from holdfast.services.extraction import Extracted
-from holdfast.services.recovery import RestorePlan, RestoreStep, plan_restore, restore_step
+from holdfast.services.recovery import RestorePlan, RestoreStep, plan_restore, restore_step, sizes_of
 from holdfast.services.restore import RestoreReport
-from tasks.artifacts import seconds, show_table, size
-from tasks.common import Ticker, configuration, explained, repository_of, step
+from tasks.artifacts import Progress, seconds, show_table, size
+from tasks.common import configuration, explained, repository_of, step
 
 
 @step("plan a restore", "plan {stack}")
@@ -25,16 +25,19 @@ def plan_steps(config: str, stack: str, point: str, replace: bool) -> RestorePla
 
 
 @step("restore a source", "restore {source.source}")
-def restore_source(config: str, plan: RestorePlan, source: RestoreStep) -> RestoreReport:
+def restore_source(config: str, plan: RestorePlan, source: RestoreStep, progress: Progress) -> RestoreReport:
     """Restore one source to its place."""
-    ticker = Ticker(get_run_logger())
+    log = get_run_logger()
 
     def tell(done: Extracted) -> None:
-        ticker.tell(lambda: f"{source.source}: {done.files:,} files, {size(done.bytes)} written")
+        words = progress.tell(source.source, done.files, done.bytes)
+        if words:
+            log.info("%s", words)
 
     with explained():
         loaded = configuration(config)
         with repository_of(loaded) as repository:
+            progress.expect(sizes_of(repository, plan))
             report = restore_step(loaded, repository, plan, source, tell)
         for note in report.notes:
             get_run_logger().warning("%s: %s", source.source, note)

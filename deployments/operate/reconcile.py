@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
@@ -27,6 +28,8 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 POOL = "holdfast"
 TAG = "holdfast"
 _PAGE = 200
+_TOLD_EVERY = 100
+_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,17 @@ def ensure_pool(client: SyncPrefectClient, host: str, *, runs_at_once: int) -> W
 
 
 def ensure_deployments(
-    client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeployment], *, stay: frozenset[str] = frozenset()
+    client: SyncPrefectClient,
+    host: str,
+    wanted: Sequence[RunnerDeployment],
+    say: Callable[[str], None] = lambda _: None,
+    *,
+    stay: frozenset[str] = frozenset(),
 ) -> Changes:
-    """Make, change and remove this host's deployments; none is removed that carries a tag of `stay`."""
+    """Make, change and remove this host's deployments; none is removed that carries a tag of `stay`.
+
+    What takes long (the server needs 0.1 s for each) is told.
+    """
     names: dict[object, str] = {}
     present: dict[str, DeploymentResponse] = {}
     for found in _of_host(client, host):
@@ -68,13 +79,18 @@ def ensure_deployments(
         present[f"{name}/{found.name}"] = found
     made: list[str] = []
     changed: list[str] = []
-    for deployment in wanted:
+    flows: dict[str, UUID] = {}
+    for number, deployment in enumerate(wanted):
+        if number and number % _TOLD_EVERY == 0 and (made or changed):
+            say(f"deployments: {number} of {len(wanted)}")
         old = present.pop(deployment.full_name, None)
         version = _version(deployment)
         if old is not None and old.version == version:
             continue
         (changed if old else made).append(deployment.full_name)
-        _store(client, deployment, host, version, old)
+        if deployment.flow_name not in flows:
+            flows[deployment.flow_name or ""] = client.create_flow_from_name(deployment.flow_name or "")
+        _store(client, deployment, flows[deployment.flow_name or ""], host, version, old)
     gone = {name: left for name, left in present.items() if not stay & set(left.tags)}
     for left in gone.values():
         client.delete_deployment(left.id)
@@ -95,6 +111,15 @@ def ensure_automations(client: SyncPrefectClient, wanted: Sequence[AutomationCor
             continue
         touched.append(automation.name)
     return touched
+
+
+def remove_automations(client: SyncPrefectClient, beginning: str, wanted: Sequence[AutomationCore]) -> list[str]:
+    """Remove the automations whose names begin so and that nobody wants any more; their names."""
+    names = {automation.name for automation in wanted}
+    gone = [a for a in client.read_automations() if a.name.startswith(beginning) and a.name not in names]
+    for automation in gone:
+        client.delete_automation(automation.id)
+    return [automation.name for automation in gone]
 
 
 def _essence(automation: AutomationCore) -> str:
@@ -122,7 +147,12 @@ def _flow_name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str
 
 
 def _store(
-    client: SyncPrefectClient, wanted: RunnerDeployment, host: str, version: str, old: DeploymentResponse | None
+    client: SyncPrefectClient,
+    wanted: RunnerDeployment,
+    flow: UUID,
+    host: str,
+    version: str,
+    old: DeploymentResponse | None,
 ) -> None:
     paused = {s.slug for s in (old.schedules if old else ()) if not s.active}
     schedules = [
@@ -131,7 +161,7 @@ def _store(
         if isinstance(s, DeploymentScheduleCreate)
     ]
     client.create_deployment(
-        flow_id=client.create_flow_from_name(wanted.flow_name or ""),
+        flow_id=flow,
         name=wanted.name,
         version=version,
         schedules=schedules,
@@ -163,6 +193,7 @@ def told(changes: Changes, say: Callable[[str], None]) -> None:
     """Say what was changed, one line per kind."""
     for word, names in (("made", changes.made), ("changed", changes.changed), ("removed", changes.removed)):
         if names:
-            say(f"{word}: {', '.join(names)}")
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            say(f"{word}: {', '.join(names[:_SHOWN])}{more}")
     if changes.kept:
         say(f"as they should be: {changes.kept} deployments")

@@ -43,7 +43,8 @@ def ensure_server(folder: Folder, *, host: str, port: int) -> str:
     _require_free(host, port)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104  compared, not bound
     argv = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    env = {**server_environment(folder), "PREFECT_UI_API_URL": f"{url}/api"}  # else its pages ask the usual port
+    # Else its pages ask the usual port, and what it sends has no links.
+    env = {**server_environment(folder), "PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
     folder.start(NAME, argv, env, cwd=str(folder.path), url=url)
     return url
 
@@ -67,6 +68,8 @@ def client_environment(folder: Folder, api: str, env: Mapping[str, str] = os.env
         "HOLDFAST_STATE": str(folder.path),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "holdfast",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+        # One arena of the C library for all threads of a run, from its first one on: see holdfast.services.memory.
+        "MALLOC_ARENA_MAX": "1",
         # A server that is down for a while is waited for (about half an hour), and told then.
         "PREFECT_CLIENT_MAX_RETRIES": "10",
     }

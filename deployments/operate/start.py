@@ -14,10 +14,10 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.automations import AutomationCore
 
-from deployments.operate.automations import look_at_failures, zombies
+from deployments.operate.automations import look_at_failures, store_channel, tell_of_failures, telling, zombies
 from deployments.operate.folder import Folder
 from deployments.operate.follow import bring_up_to_date, follow
-from deployments.operate.reconcile import ensure_automations, ensure_pool
+from deployments.operate.reconcile import ensure_automations, ensure_pool, remove_automations
 from deployments.operate.runs import next_runs
 from deployments.operate.worker import ensure_worker, resume, wait_until_online
 from holdfast.config.models import Config
@@ -42,17 +42,22 @@ def start(
     with get_client(sync_client=True) as client:
         queue = ensure_pool(client, host, runs_at_once=runs_at_once)
         wanted = bring_up_to_date(client, config, "", host, say)
-        for name in ensure_automations(client, _automations(client, host)):
+        automations = _automations(client, host, config)
+        for name in ensure_automations(client, automations):
             say(f"automation: {name}")
+        for name in remove_automations(client, telling(host), automations):
+            say(f"automation removed: {name}")
         worker = ensure_worker(folder, client, host, env, say)
         resume(folder, client, queue)
         wait_until_online(folder, client, worker, host)
         return _upcoming(client, host, [deployment for deployment in wanted if deployment.flow_name != follow.name])
 
 
-def _automations(client: SyncPrefectClient, host: str) -> list[AutomationCore]:
+def _automations(client: SyncPrefectClient, host: str, config: Config) -> list[AutomationCore]:
     monitor = client.read_deployment_by_name(f"monitor/monitor@{host}")
-    return [zombies(), look_at_failures(host, monitor.id)]
+    told = [channel for channel in config.notify if channel.runs]
+    tellers = [tell_of_failures(host, channel.name, store_channel(host, channel)) for channel in told]
+    return [zombies(), look_at_failures(host, monitor.id), *tellers]
 
 
 def _upcoming(client: SyncPrefectClient, host: str, wanted: Sequence[RunnerDeployment]) -> list[str]:

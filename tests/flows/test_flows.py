@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from typing import Any
 
@@ -49,14 +50,16 @@ def test_the_main_job(site: Site) -> None:
     second = backup("docs", config=site.config)
     assert second.sources[0].files_changed == 1
     table = artifact("backup-docs")
-    assert '"known": "9' in table.data
+    assert "(9" in json.loads(table.data)[0]["deduplicated"]
     assert second.point in table.description
     assert verify(config=site.config, read_data_percent=100).ok
     plan = retention("docs", config=site.config)
     assert [decision.keep for decision in plan.decisions] == [True, False]
     assert "no rule keeps it" in artifact("retention-docs").data
     assert drill("docs", config=site.config).passed
-    assert "PROVEN" in artifact("proof-docs").description
+    proof = artifact("proof-docs")
+    assert "PROVEN" in proof.description
+    assert f"(/artifacts/artifact/{proof.id})" in artifact("backup-docs").description
     shutil.rmtree(site.source)
     assert restore("docs", config=site.config) == []
     assert not site.source.exists()

@@ -7,10 +7,12 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from deployments.demo.ports import free_port
 from deployments.local.machine import REPOSITORY_ROOT
 from deployments.operate.folder import Folder
 from holdfast.config.loading import load
+from holdfast.repository.keys import add_key
 from holdfast.services.access import init_repository_at
 from holdfast.services.stacks import access_of
 
@@ -75,6 +78,18 @@ class Site:
         assert done.returncode == code, (arguments, done.stdout, done.stderr)
         return done.stdout + done.stderr
 
+    @contextlib.contextmanager
+    def working(self, server: str) -> Iterator[subprocess.Popen[str]]:
+        """This host's worker as containers and systemd run it: in front, until it is asked to stop."""
+        argv = [sys.executable, "-m", "deployments.operate", "work", "--server", server, "--timeout", "60"]
+        env = {**self.env, "PYTHONPATH": REPOSITORY_ROOT}
+        with subprocess.Popen(argv, env=env, cwd=REPOSITORY_ROOT, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                yield process
+            finally:
+                if process.poll() is None:
+                    process.kill()
+
     def up(self, *more: str) -> str:
         return self.run("up", "--port", str(self.port), *more)
 
@@ -96,8 +111,37 @@ def make_site(folder: Path, host: str, port: int, repository: Path | None = None
     made = Site(folder, host, f"http://127.0.0.1:{port}", port, repository or folder / "repository")
     made.configure()
     if repository is None:
-        init_repository_at(access_of(load(str(made.config)))).store.close()
+        with init_repository_at(access_of(load(str(made.config)))) as opened:
+            add_key(opened.store, opened.key, "kept in a safe", n=1 << 10)
     return made
+
+
+@dataclass
+class Receiver:
+    """A local server that takes what is posted to it."""
+
+    port: int
+    got: list[str] = field(default_factory=list)
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[Receiver]:
+    """A webhook's other end."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            made.got.append(self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode())
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        made = Receiver(server.server_port)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield made
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

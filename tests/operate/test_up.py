@@ -6,14 +6,19 @@ import json
 import os
 import signal
 import time
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from deployments.demo.ports import free_port
-from tests.operate.conftest import NEVER, Site, until
+from deployments.local.engine import PrivateEngine
+from holdfast.engine.client import connect
+from holdfast.engine.volumes import create_volume, remove_volume
+from tests.operate.conftest import NEVER, Receiver, Site, make_site, until
 
 
 def deployments(site: Site) -> dict[str, Any]:
@@ -124,6 +129,30 @@ def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
     assert "backup/more@host-a" not in deployments(site)
 
 
+def test_a_failed_run_is_told_by_the_server_and_makes_the_monitor_look(site: Site, receiver: Receiver) -> None:
+    (site.folder / "hook").write_text(f"json://127.0.0.1:{receiver.port}/hook")
+    (site.folder / "hook").chmod(0o600)
+    site.configure(more=f"notify: [{{name: hook, url_file: {site.folder}/hook, runs: true, severity: critical}}]\n")
+    assert "a failed run on host-a is told to hook" in site.up()
+    run = start(site, "backup/docs@host-a", stack="dosc")
+    assert ended(site, run) == "Failed"
+    (told,) = until(lambda: [text for text in receiver.got if "back up dosc Failed" in text])
+    assert "docs@host-a" in told
+    assert f"{site.url}/runs/flow-run/{run}" in told
+    monitor = deployments(site)["monitor/monitor@host-a"].id
+    with site.client() as client:
+        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[monitor]))
+        until(lambda: [r for r in client.read_flow_runs(deployment_filter=chosen) if r.created_by])
+    # Asked for no more, it is gone; the URL was on no command line and in no log.
+    site.configure()
+    assert "removed: Holdfast: a failed run on host-a is told to hook" in site.up()
+    with site.client() as client:
+        assert not [a for a in client.read_automations() if "told to" in a.name]
+    assert str(receiver.port) not in site.state.log("worker").read_text()
+
+
 @pytest.mark.soak
 def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
     run = start(site, "backup/docs@host-a", config=slow(site, 5))
@@ -201,30 +230,43 @@ def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
 
 
 def test_the_port_of_somebody_else_is_not_taken(site: Site, tmp_path: Any) -> None:
-    from tests.operate.conftest import make_site
-
     other = make_site(tmp_path, "host-b", site.port)
     assert "the server's port is taken" in other.run("up", "--port", str(site.port), code=60)
     assert "nothing runs here" in other.run("down")
 
 
-def test_two_hosts_work_on_one_server_each_from_its_own_queue(site: Site, tmp_path: Any) -> None:
-    from tests.operate.conftest import make_site
-
+@pytest.mark.engine
+def test_two_hosts_with_an_engine_each_work_on_one_server(site: Site, engine_socket: str, tmp_path: Any) -> None:
+    """Each its own engine, worker and queue; the second host's worker runs as systemd or a container would run it."""
     other = make_site(tmp_path, "host-b", site.port)
-    try:
-        other.run("up", "--server", f"{site.url}/api")
-        assert ended(site, start(site, "backup/docs@host-b")) == "Completed"
-        assert "docs" in other.run("list")
-        assert list((other.repository / "snapshots").iterdir())
-        with site.client() as client:
-            queues = {queue.name for queue in client.read_work_queues(work_pool_name="holdfast")}
-        assert {"host-a", "host-b"} <= queues
-        # What one host does to its own deployments does not touch the other's.
+    with ExitStack() as stack:
+        for place, url in ((site, engine_socket), (other, stack.enter_context(PrivateEngine()).url)):
+            with connect(url) as opened:
+                volume = create_volume(opened, "shop-data")
+                (Path(volume.mountpoint) / "name").write_text(place.host)
+            place.configure("  shop: {volumes: [shop-data]}\n", engine=url)
+        process = stack.enter_context(other.working(f"{site.url}/api"))
         site.up()
-        assert "backup/docs@host-b" in deployments(site)
-    finally:
-        other.run("down", "--now")
+        until(lambda: "backup/shop@host-b" in deployments(site) and other.state.daemon("worker"))
+        runs = [(place, start(site, f"backup/shop@{place.host}")) for place in (site, other)]
+        for place, run in runs:
+            assert ended(site, run) == "Completed"
+            assert place.run("cat", "latest", "name", "--source", "volume:shop-data") == place.host
+        with site.client() as client:
+            queues = {client.read_flow_run(run).work_queue_name for _, run in runs}
+        assert queues == {"host-a", "host-b"}
+        # Asked to stop, the worker lets its run end and starts no other.
+        last = start(site, "backup/docs@host-b", config=slow(other, 60))
+        until(lambda: f"capture path:{other.folder}/source" in running_tasks(site, last))
+        process.terminate()
+        release(other)
+        assert process.wait(60) == 0
+        assert state(site, last) == "Completed"
+    with connect(engine_socket) as opened:
+        remove_volume(opened, "shop-data")
+    site.configure()
+    site.up()
+    assert "backup/docs@host-b" in deployments(site)  # what one host does to its own does not touch the other's
 
 
 def _children_with(run: str) -> list[int]:

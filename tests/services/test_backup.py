@@ -196,3 +196,16 @@ def test_file_that_vanishes_is_noted(repository: Repository, source: Path) -> No
     report = take_backup(repository, "test", [Vanishing(source, label=tree.label)])
     assert any("large: vanished" in note for note in report.sources[0].notes)
     assert len(repository.snapshots().snapshots) == 1
+
+
+def test_progress_of_one_large_file_is_told_while_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "large").write_bytes(os.urandom(64 << 20))
+    told: list[int] = []
+    repository = new_repository(tmp_path / "repository")
+    source = TreeSource(tmp_path / "source", label="path:large")
+    take_backup(repository, "test", [source], on_progress=lambda _, stats: told.append(stats.bytes))
+    assert len(told) >= 4
+    assert told == sorted(told)
+    assert 16 << 20 <= told[0] < 32 << 20
+    assert told[-1] == 64 << 20

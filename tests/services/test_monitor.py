@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,15 +13,18 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from holdfast.config.loading import load
+from holdfast.errors import SourceNotFound
 from holdfast.model.monitor import Severity
+from holdfast.repository.keys import add_key, list_keys, remove_key
 from holdfast.services.access import init_repository_at, open_repository_at
 from holdfast.services.drill import drill
 from holdfast.services.history import recall
 from holdfast.services.monitor import MonitorReport, watch
-from holdfast.services.proofs import proofs
+from holdfast.services.proofs import proofs, store_proof
 from holdfast.services.stacks import access_of, back_up
 
 
@@ -106,7 +111,8 @@ monitor: {{space_warning: 100%, space_critical: 100%, textfile: {tmp_path}/holdf
 notify: [{{name: hook, url_file: {tmp_path}/hook}}]
 """
     )
-    init_repository_at(access_of(load(str(tmp_path / "holdfast.yaml")))).store.close()
+    with init_repository_at(access_of(load(str(tmp_path / "holdfast.yaml")))) as repository:
+        add_key(repository.store, repository.key, "kept in a safe", n=1 << 10)
     return Place(tmp_path)
 
 
@@ -185,6 +191,70 @@ def test_a_backup_that_shrank_and_a_store_that_refuses(place: Place) -> None:
     assert report.notes  # the history could not be written, and that is no failure
     (place.folder / "gone").rename(place.folder / "repository")
     assert "store-refuses" not in kinds(place.look())
+
+
+def test_a_second_key_that_goes_is_told_and_one_that_comes_ends_it(place: Place) -> None:
+    place.back_up()
+    assert "key-is-the-only-one" not in kinds(place.look())
+    with open_repository_at(access_of(load(str(place.folder / "holdfast.yaml")))) as repository:
+        other = next(key.id for key in list_keys(repository.store) if key.id != repository.key_id)
+        remove_key(repository.store, other, in_use=repository.key_id)
+        (told,) = [f for f in place.look().started if f.kind == "key-is-the-only-one"]
+        assert (told.severity, "there were 2" in told.found) == (Severity.WARNING, True)
+        assert place.look().started == ()
+        add_key(repository.store, repository.key, "another", n=1 << 10)
+        assert [finding.kind for finding in place.look().ended] == ["key-is-the-only-one"]
+
+
+def test_a_prune_and_a_backup_that_fail_are_told_until_one_succeeds(place: Place) -> None:
+    place.back_up()
+    command = [os.path.join(os.path.dirname(sys.executable), "holdfast"), "prune"]
+    env = {**os.environ, "HOLDFAST_CONFIG": str(place.folder / "holdfast.yaml")}
+    with open_repository_at(access_of(load(str(place.folder / "holdfast.yaml")))) as repository, repository.lock():
+        assert subprocess.run(command, env=env, capture_output=True, check=False).returncode != 0
+    (place.folder / "source").rename(place.folder / "moved")
+    with pytest.raises(SourceNotFound):
+        place.back_up()
+    started = {finding.kind: finding for finding in place.look().started}
+    assert "lock" in started["prune-failed"].found
+    assert "holdfast" in started["prune-failed"].hint
+    assert "no such directory" in started["backup-failed"].found
+    assert place.look().started == ()
+    (place.folder / "moved").rename(place.folder / "source")
+    place.back_up()
+    subprocess.run(command, env=env, capture_output=True, check=True)
+    assert {finding.kind for finding in place.look().ended} == {"prune-failed", "backup-failed"}
+
+
+def test_a_clock_that_jumps_is_told_and_costs_no_alert_for_ever(place: Place) -> None:
+    place.back_up()
+    place.time -= timedelta(days=2)  # the host's clock is set back
+    report = place.look()
+    (told,) = [finding for finding in report.started if finding.kind == "backup-from-the-future"]
+    assert "1 d 23 h ahead" in told.found
+    place.time += timedelta(days=32)  # and far forward
+    report = place.look()
+    assert "backup-late" in kinds(report)
+    assert "backup-from-the-future" in {finding.kind for finding in report.ended}
+    place.time -= timedelta(days=30)
+    assert "backup-late" in {finding.kind for finding in place.look().ended}
+
+
+def test_a_restore_above_its_objective(place: Place) -> None:
+    document = place.folder / "holdfast.yaml"
+    document.write_text(document.read_text().replace("proven_within: 8d", "proven_within: 8d, rto: 30min"))
+    place.back_up()
+    place.drill()
+    assert place.look().findings == ()
+    with open_repository_at(access_of(load(str(document)))) as repository:  # a drill that took an hour
+        newest = proofs(repository).records[-1].proof
+        later = newest.finished + timedelta(seconds=1)
+        store_proof(repository, msgspec.structs.replace(newest, rto_seconds=3600.0, finished=later))
+    (told,) = [finding for finding in place.look().started if finding.kind == "rto-above-objective"]
+    assert (told.found, told.wanted) == ("the last drill restored it in 1 h 0 min", "at most 30 min 0 s")
+    assert place.look().started == ()
+    place.drill()
+    assert [finding.kind for finding in place.look().ended] == ["rto-above-objective"]
 
 
 def test_the_newest_proof_cannot_be_removed_unnoticed(place: Place) -> None:

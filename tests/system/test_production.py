@@ -7,6 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import yaml
 from deployments.local import images, rootfs
 from deployments.local.archive import ImageSettings
 from deployments.local.machine import REPOSITORY_ROOT
+from tests.support.compose import Composed
 
 PRODUCTION = Path(REPOSITORY_ROOT) / "deployments" / "production"
 
@@ -28,18 +32,15 @@ def _python_settings(_layer: str) -> ImageSettings:
 PYTHON = images.Recipe(
     "python",
     "python:3.13-slim-bookworm",
-    rootfs.Rootfs(variant="essential", packages=("python3", "python3-pip"), after="python-rootfs.sh"),
+    rootfs.Rootfs(variant="essential", packages=("python3", "python3-pip", "libstdc++6"), after="python-rootfs.sh"),
     _python_settings,
 )
 
 
-@pytest.mark.soak
-@pytest.mark.engine
-@pytest.mark.timeout(900)
-def test_the_worker_image_is_built_and_holds_what_a_worker_needs(
-    engine_socket: str, engine_client: docker.DockerClient, tmp_path: Path
-) -> None:
-    """Without a registry and without a network: on a base that was imported, from wheels in the build's context."""
+@pytest.fixture(scope="module")
+def worker_image(engine_socket: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Built without a registry and without a network: on a base that was imported, from wheels in the context."""
+    tmp_path = tmp_path_factory.mktemp("image")
     base = images.provide(engine_socket, PYTHON).reference
     context = tmp_path / "context"
     context.mkdir()
@@ -53,36 +54,123 @@ def test_the_worker_image_is_built_and_holds_what_a_worker_needs(
     download = ["download", "-q", "--require-hashes", "--no-deps", "-r", str(lock), "-d", str(context / "wheels")]
     subprocess.run([sys.executable, "-m", "pip", *download], check=True)
     arguments = {"BASE": base, "PACKAGES": "", "PIP_ARGUMENTS": "--no-index --find-links ."}
-    try:
-        engine_client.images.build(
-            path=str(context),
-            dockerfile="deployments/production/Dockerfile",
-            buildargs=arguments,
-            tag="holdfast-worker:test",
-            network_mode="none",
-            rm=True,
-        )
-    except docker.errors.BuildError as error:
-        lines = [str(line.get("stream", line)).rstrip() for line in error.build_log]
-        pytest.fail("\n".join([str(error), *lines[-30:]]), pytrace=False)
-    try:
-
-        def run(*command: str, **more: Any) -> str:
-            said = engine_client.containers.run(
-                "holdfast-worker:test", entrypoint=list(command), network_mode="none", remove=True, stderr=True, **more
+    with closing(docker.DockerClient(base_url=engine_socket, timeout=600)) as client:
+        try:
+            client.images.build(
+                path=str(context),
+                dockerfile="deployments/production/Dockerfile",
+                buildargs=arguments,
+                tag="holdfast-worker",
+                network_mode="none",
+                rm=True,
             )
-            return bytes(said).decode()
+        except docker.errors.BuildError as error:
+            lines = [str(line.get("stream", line)).rstrip() for line in error.build_log]
+            pytest.fail("\n".join([str(error), *lines[-30:]]), pytrace=False)
+        yield "holdfast-worker"
+        client.images.remove("holdfast-worker", force=True)
 
-        assert "holdfast" in run("holdfast", "--version")
-        assert "restore" in run("holdfast", "--help")
-        assert "3.8" in run("python3", "-c", "import flows.backup, flows.monitor, prefect; print(prefect.__version__)")
-        assert "drain" in run("python3", "-m", "deployments.operate", "work", "--help")
-        assert (
-            run("python3", "-c", "import os; print(len([n for n in os.listdir('.') if n.endswith('.whl')]))").strip()
-            == "0"
+
+@pytest.mark.soak
+@pytest.mark.engine
+@pytest.mark.timeout(1200)
+def test_the_worker_image_holds_what_a_worker_needs(worker_image: str, engine_client: docker.DockerClient) -> None:
+    """Run it with `pytest -m soak tests/system/test_production.py`; the image takes some minutes."""
+
+    def run(*command: str, **more: Any) -> str:
+        said = engine_client.containers.run(
+            worker_image, entrypoint=list(command), network_mode="none", remove=True, stderr=True, **more
         )
+        return bytes(said).decode()
+
+    assert "holdfast" in run("holdfast", "--version")
+    assert "restore" in run("holdfast", "--help")
+    assert "3.8" in run("python3", "-c", "import flows.backup, flows.monitor, prefect; print(prefect.__version__)")
+    assert "drain" in run("python3", "-m", "deployments.operate", "work", "--help")
+    count = "import os; print(len([n for n in os.listdir('.') if n.endswith('.whl')]))"
+    assert run("python3", "-c", count).strip() == "0"
+
+
+@pytest.mark.soak
+@pytest.mark.engine
+@pytest.mark.timeout(1200)
+def test_what_the_compose_file_says_backs_up(
+    worker_image: str,
+    postgres_image: str,
+    engine_socket: str,
+    engine_client: docker.DockerClient,
+    tmp_path: Path,
+) -> None:
+    """Database, server and worker as the file says: a stack of this engine is scheduled, backed up, and drained.
+
+    Run it with `pytest -m soak tests/system/test_production.py`.
+    """
+    assert worker_image == "holdfast-worker"
+    volume = engine_client.volumes.create("shop-data")
+    (Path(volume.attrs["Mountpoint"]) / "name").write_text("of production")
+    (tmp_path / "secrets").mkdir()
+    for name in ("prefect-database", "holdfast-password"):
+        (tmp_path / "secrets" / name).write_text("correct-horse")
+    (tmp_path / "holdfast.yaml").write_text(
+        "version: 1\nhostname: host-a\nengine: {url: unix:///var/run/docker.sock}\n"
+        "repository: {url: /var/lib/holdfast/repository, password_file: /run/secrets/holdfast-password}\n"
+        "stacks: {shop: {volumes: [shop-data], schedule: '0 3 * * *'}}\n"
+    )
+    listen = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250 + 1}.9"
+    composed = Composed(
+        engine_client,
+        PRODUCTION / "compose.yaml",
+        {
+            "POSTGRES_IMAGE": postgres_image,
+            "LISTEN": listen,
+            "HOLDFAST_CONFIG_DIR": str(tmp_path),
+            "SECRETS": str(tmp_path / "secrets"),
+            "DOCKER_SOCKET": engine_socket.removeprefix("unix://"),
+            "DOCKER_VOLUMES": str(Path(volume.attrs["Mountpoint"]).parents[1]),
+        },
+    )
+    try:
+        worker = composed.start("worker")
+        composed.run("worker", "holdfast init")
+        from prefect.client.orchestration import SyncPrefectClient
+
+        with SyncPrefectClient(f"http://{listen}:4200/api") as client:
+            deployment = until(lambda: found(client, "backup/shop@host-a"), 120)
+            until(lambda: client.read_flow_runs(limit=1), 60)  # the scheduler made one
+            run = client.create_flow_run_from_deployment(deployment.id)
+            ends = ("Completed", "Failed", "Crashed")
+            state: str = until(lambda: (name := state_of(client, run.id)) in ends and name, 120)
+            assert state == "Completed", worker.logs().decode()[-3000:]
+        assert composed.run("worker", "holdfast cat latest name --source volume:shop-data") == "of production"
+        worker.stop(timeout=100)
+        worker.reload()
+        assert worker.attrs["State"]["ExitCode"] == 0
+        assert "the worker has stopped; no run was going" in worker.logs().decode()
     finally:
-        engine_client.images.remove("holdfast-worker:test", force=True)
+        composed.down()
+        volume.remove()
+
+
+def found(client: Any, name: str) -> Any:
+    """A deployment, or None while there is none."""
+    from prefect.exceptions import ObjectNotFound
+
+    try:
+        return client.read_deployment_by_name(name)
+    except ObjectNotFound:
+        return None
+
+
+def state_of(client: Any, run: Any) -> str:
+    return str(client.read_flow_run(run).state.name)
+
+
+def until(condition: Callable[[], Any], seconds: float) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (answer := condition()):
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(1)
+    return answer
 
 
 def test_the_compose_file_says_what_it_means() -> None:
@@ -98,7 +186,7 @@ def test_the_compose_file_says_what_it_means() -> None:
     assert (PRODUCTION / services["worker"]["build"]["context"]).resolve() == Path(REPOSITORY_ROOT)
     assert (Path(REPOSITORY_ROOT) / services["worker"]["build"]["dockerfile"]).is_file()
     socket = [mount for mount in services["worker"]["volumes"] if "docker.sock" in mount]
-    assert socket == ["/var/run/docker.sock:/var/run/docker.sock"]
+    assert socket == ["${DOCKER_SOCKET:-/var/run/docker.sock}:/var/run/docker.sock"]
 
 
 @pytest.mark.parametrize("name", ["holdfast-server.service", "holdfast-worker.service"])

@@ -21,8 +21,8 @@ from typing import Any, NoReturn
 import click
 
 from holdfast import __version__
-from holdfast.cli.memory import settle_memory
 from holdfast.errors import HoldfastError, Interrupted
+from holdfast.services.memory import settle_memory
 
 COMMANDS = {
     "backup": "Back up a stack of the configuration, or plain directories.",

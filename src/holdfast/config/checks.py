@@ -32,7 +32,7 @@ class Drill(Schedule):
     point: Literal["newest", "random"] = Field(
         default="newest",
         description="Which restore point: the newest whole one, or one chosen at random of all that are kept, so that "
-        "old ones are proven, too.",
+        "old ones are proven, too; databases with archived WAL are then recovered to a random instant.",
     )
     timeout: TimeText = Field(
         default="6h",

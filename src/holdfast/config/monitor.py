@@ -44,6 +44,11 @@ class Thresholds(Model):
     rto: TimeText | None = Field(
         default=None, description="A drill restores the stack in at most this long.", examples=["30min"]
     )
+    wal_behind: TimeText = Field(
+        default="5min",
+        description="Where WAL is archived: what is not archived yet is at most this old.",
+        examples=["5min"],
+    )
     shrunk: Percentage = Field(
         default="50%",
         description="A restore point that is smaller than the one before it by more than this is a finding.",
@@ -129,6 +134,11 @@ class Channel(Model):
     )
     severity: Literal["info", "warning", "critical"] = Field(
         default="warning", description="What is less bad than this is not told."
+    )
+    runs: Annotated[bool, Field(strict=True)] = Field(
+        default=False,
+        description="The Prefect server itself tells this channel, too, at once, of each run that failed or crashed, "
+        "also while this host's monitor does not run. `holdfast up` then stores the URL in the server, as a block.",
     )
 
     @classmethod

@@ -34,6 +34,8 @@ class SourceProof(msgspec.Struct, frozen=True, kw_only=True):
     """What a drill found for one source: `compared` in words ("5,000 files, 12.3 MB"), `problems` one line each.
 
     `recoverable_until`: with a WAL archive, the last commit that a recovery could reach when the drill ran.
+    `instant`: the instant of the window that was recovered to, where one was chosen at random; `reached`: the last
+    commit that the recovered server had then.
     `steps` are the parts of `restore_seconds`; `sampled` says why, and how far, not everything was restored.
     """
 
@@ -46,6 +48,8 @@ class SourceProof(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[Step, ...] = ()
     checks: tuple[CheckResult, ...] = ()
     sampled: str | None = None
+    instant: datetime | None = None
+    reached: datetime | None = None
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):

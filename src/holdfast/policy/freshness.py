@@ -4,6 +4,7 @@ Rules upheld here:
 - Freshness first. What a finding is about is when data was last *there* and *proven*, not whether a run was green.
 - A stack that was never backed up is late from the moment that it is declared with a schedule.
 - What nobody promised is no finding: without a schedule and a threshold there is nothing to be late for.
+- Ages are told by a clock that may be wrong: a backup from the future is a finding, and never a fresh one for ever.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ import msgspec
 
 from holdfast.model.monitor import Finding, Severity
 from holdfast.model.words import seconds, size
+
+CLOCK_TOLERANCE = 300.0
+"""Seconds by which two clocks may differ without it being told."""
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,6 +64,9 @@ def _backup(wanted: Wanted, seen: Seen, now: datetime) -> Iterator[Finding]:
         elif (age := (now - seen.newest).total_seconds()) > wanted.backup_within:
             worse = Severity.CRITICAL if age > 2 * wanted.backup_within else Severity.WARNING
             yield _found("backup-late", seen, worse, f"the newest backup is {seconds(age)} old", limit, hint)
+    if seen.newest is not None and (ahead := (seen.newest - now).total_seconds()) > CLOCK_TOLERANCE:
+        found = f"the newest backup is dated {seconds(ahead)} ahead of this host's clock: how old it is, nobody knows"
+        yield _found("backup-from-the-future", seen, Severity.WARNING, found, "clocks that agree", "timedatectl; date")
     if seen.incomplete_since is not None:
         when = f"{seen.incomplete_since:%Y-%m-%d %H:%M} UTC"
         found = f"the run of {when} captured only a part of the sources"

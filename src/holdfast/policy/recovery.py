@@ -100,6 +100,18 @@ def ranges(bases: Sequence[BaseBackup], stock: Stock, last_commit: LastCommit) -
     return sorted(found, key=lambda possible: (possible.base.stopped, possible.history.timeline))
 
 
+def instant_within(possible: Possible, after: datetime, share: float) -> datetime | None:
+    """An instant that can be recovered to: so far (0 to 1) from `after` to the last commit; None where there is none.
+
+    It is at or after the base's end, and before the last commit, which PostgreSQL has to see to know where to stop.
+    """
+    begin = max(possible.from_time, after)
+    if possible.until is None or possible.until <= begin:
+        return None
+    found = begin + (possible.until - begin) * min(max(share, 0.0), 1.0)
+    return found if found < possible.until else None
+
+
 def is_recoverable(base: BaseBackup, stock: Stock) -> bool:
     """Whether every segment from the base's start to its stop is archived (or in the base), and what it builds on."""
     if base.lost:

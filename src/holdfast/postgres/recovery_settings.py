@@ -110,6 +110,7 @@ def make_conf_for_drill(directory: str, facts: BaseFacts) -> list[str]:
         "archive_mode": "off",
         "ssl": "off",
         "logging_collector": "off",
+        "lc_messages": "C",
         "log_destination": "stderr",
         "synchronous_standby_names": "",
         "shared_buffers": "64MB",

@@ -58,8 +58,10 @@ def scratch_server(version: int, user: str) -> Iterator[Server]:
 
 
 @contextmanager
-def recovering_server(version: int, user: str, options: Sequence[str]) -> Iterator[tuple[str, Callable[[], Server]]]:
-    """An empty folder for a data directory, and a function that starts a server on it and waits until it recovered.
+def recovering_server(
+    version: int, user: str, options: Sequence[str]
+) -> Iterator[tuple[str, Callable[[], Server], Callable[[], str]]]:
+    """An empty folder for a data directory, what starts a server on it and waits until it recovered, and its log.
 
     Raises: SourceNotFound when there are no programs of this version; the function raises RecoveryFailed.
     """
@@ -74,7 +76,7 @@ def recovering_server(version: int, user: str, options: Sequence[str]) -> Iterat
             stack.enter_context(_running(programs, folder, data, owner, options))
             return wait_recovered(lambda: host_server(folder, _PORT, user=user, password=None), lambda: _log(folder))
 
-        yield data, start
+        yield data, start, lambda: _log(folder)
 
 
 def _give(folder: str, owner: pwd.struct_passwd) -> None:

@@ -11,6 +11,7 @@ Rules upheld here:
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +32,9 @@ RACY_MARGIN_NS = 50_000_000
 trusted."""
 
 _ID_SIZE = 32
+
+_TOLD_BYTES = 16 << 20
+"""Of what the reading thread itself reads: after so many bytes progress is told."""
 
 _MAX_WAITING = 2048
 """Closed directories that may wait for their contents before the reader waits for them."""
@@ -97,6 +101,7 @@ class TreeArchiver:
         self._stack = [root]
         self._closing: deque[_Directory] = deque()
         self._count = 0
+        self._thread, self._untold = threading.get_ident(), 0
 
     def add(self, entry: Entry) -> None:
         """Take the next entry. A stream's content is read to its end before this returns.
@@ -115,6 +120,7 @@ class TreeArchiver:
         self._count += 1
         if self._count % 512 == 0:
             self._settle(wait=False)
+        if self._count % 32 == 0:
             self._on_progress(self.stats)
         if entry.kind is Kind.DIR:
             self._open(entry, directory)
@@ -300,6 +306,12 @@ class TreeArchiver:
     def _count_bytes(self, count: int) -> None:
         # Called from several threads: the sum serves progress and is allowed to be a little behind.
         self.stats.bytes += count
+        if threading.get_ident() != self._thread:
+            return
+        self._untold += count  # a large file or a stream, which this thread reads chunk by chunk
+        if self._untold >= _TOLD_BYTES:
+            self._untold = 0
+            self._on_progress(self.stats)
 
 
 class _FirstLink:

@@ -15,11 +15,12 @@ import getpass
 import hashlib
 import os
 import socket
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import msgspec
 
-from holdfast.errors import HoldfastError, ObjectNotFound, RepositoryError, WrongPassword
+from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, RepositoryError, WrongPassword
 from holdfast.repository.crypto import AuthenticationError, MasterKey
 from holdfast.repository.objects import Folder, corrupt, key_of, name_of
 from holdfast.store.base import Store
@@ -115,6 +116,17 @@ def list_keys(store: Store) -> list[KeyInfo]:
         key_file = _load(store, name)
         found.append(KeyInfo(name, key_file.username, key_file.hostname, key_file.created))
     return sorted(found, key=lambda key: key.created)
+
+
+def count_keys(store: Store) -> tuple[int, int]:
+    """How many key files can be read, and how many there are. Raises: the store's errors when they cannot be listed."""
+    names = [info.key.rpartition("/")[2] for info in store.list(Folder.KEYS)]
+    readable = 0
+    for name in names:
+        with suppress(CorruptObject, ObjectNotFound):
+            _load(store, name)
+            readable += 1
+    return readable, len(names)
 
 
 def remove_key(store: Store, name: str, *, in_use: str) -> None:

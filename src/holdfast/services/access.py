@@ -10,8 +10,11 @@ from holdfast.store.throttle import ThrottledStore
 from holdfast.store.url import S3Url, open_store, parse_url
 
 
-def store_at(access: RepositoryAccess) -> Store:
-    """The store of a repository. Raises: ConfigError, StoreDenied when no credentials can be found."""
+def store_at(access: RepositoryAccess, *, limited: bool = True) -> Store:
+    """The store of a repository, held to the configured rates where `limited`.
+
+    Raises: ConfigError, StoreDenied when no credentials can be found.
+    """
     s3 = access.s3
     store = open_store(
         access.url,
@@ -24,7 +27,7 @@ def store_at(access: RepositoryAccess) -> Store:
         profile=s3.profile,
         connections=4 * access.limits.connections,
     )
-    if access.limits.upload or access.limits.download:
+    if limited and (access.limits.upload or access.limits.download):
         return ThrottledStore(store, upload=access.limits.upload, download=access.limits.download)
     return store
 

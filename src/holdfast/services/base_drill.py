@@ -2,7 +2,8 @@
 
 Rules upheld here:
 - The recovery goes to the restore point that was made after the rows were recorded; where that is not archived, to the
-  backup's own end, and the proof says so.
+  backup's own end, and the proof says so. Where an instant is wanted it is any of those that the archive promises: the
+  canary has to be there, the structure whole, and nothing of what was committed later.
 - The copy runs from the recorded image on the sandbox's network, or as a local server of exactly its version; it
   archives nothing.
 - The time that is proven is from the first byte fetched to the first answer of the promoted server.
@@ -25,7 +26,8 @@ from holdfast.model.manifest import Manifest
 from holdfast.model.proof import CheckResult
 from holdfast.model.snapshot import Snapshot
 from holdfast.model.wal import Lsn
-from holdfast.postgres.recovered import prove_base, wait_recovered
+from holdfast.policy.recovery import instant_within
+from holdfast.postgres.recovered import last_replayed, prove_base, wait_recovered
 from holdfast.postgres.recovery_settings import make_conf_for_drill
 from holdfast.postgres.scratch import recovering_server
 from holdfast.postgres.server import Server, container_server
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 _INSIDE = "/holdfast-drill"
 
 Start = Callable[[list[str]], Server]
+Log = Callable[[], str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class Drilled:
     problems: list[str]
     until: datetime | None
     checks: tuple[CheckResult, ...] = ()
+    instant: datetime | None = None
+    reached: datetime | None = None
 
 
 def drill_base(
@@ -63,28 +68,39 @@ def drill_base(
     manifest: Manifest,
     engine: Engine | None,
     checks: Sequence[SqlCheck] = (),
+    share: float | None = None,
 ) -> Drilled:
     """Prove one base backup, and ask the user's questions.
 
+    `share` (0 to 1): prove an instant instead, so far between the base and the last commit that is archived.
     Raises: WalMissing when its WAL is not whole, RecoveryFailed, and what restoring raises.
     """
     facts = base_facts_of(manifest)
-    planned, note = plan_drill(repository, snapshot, facts)
-    with _place(engine, facts) as (directory, start):
+    planned, note = plan_drill(repository, snapshot, facts, share)
+    target = planned.plan.target
+    with _place(engine, facts) as (directory, start, log):
         started = time.monotonic()
         report = restore_pitr(repository, planned, directory, combine=combiner(engine))
         server = start(make_conf_for_drill(directory, facts))
         seconds = time.monotonic() - started
-        compared, problems = prove_base(facts, server, planned.plan.target.kind)
+        reached = last_replayed(log())
+        compared, problems = prove_base(facts, server, target.kind)
         asked = sql_checks(server, checks)
     parts = f"combined of {1 + len(planned.below)} base backups, " if planned.below else ""
-    wal = f"{parts}recovered over {report.wal_files} WAL files to {planned.plan.target}"
-    return Drilled(f"{wal}; {compared}{note}", seconds, problems, planned.plan.possible.until, asked)
+    wal = f"{parts}recovered over {report.wal_files} WAL files to {target}"
+    if target.time is not None:
+        wal += f", last commit {reached.isoformat(sep=' ') if reached else 'not told'}"
+        problems += [f"committed after the target: {reached}"] if reached and reached > target.time else []
+    until = planned.plan.possible.until
+    return Drilled(f"{wal}; {compared}{note}", seconds, problems, until, asked, target.time, reached)
 
 
-def plan_drill(repository: Repository, snapshot: Snapshot, facts: BaseFacts) -> tuple[PitrPlan, str]:
+def plan_drill(
+    repository: Repository, snapshot: Snapshot, facts: BaseFacts, share: float | None = None
+) -> tuple[PitrPlan, str]:
     """The recovery that proves a base: past its canary where that is archived, else to its end.
 
+    With `share` to an instant behind the canary, where the archive goes that far.
     Raises: WalMissing when not even its own WAL is whole.
     """
     if facts.canary is not None:
@@ -95,17 +111,21 @@ def plan_drill(repository: Repository, snapshot: Snapshot, facts: BaseFacts) -> 
         except (TargetOutOfRange, WalMissing):
             pass  # the next best target is the backup's own end; the note below says so
         else:
-            return planned, ""
+            instant = instant_within(planned.plan.possible, facts.canary.time, share) if share is not None else None
+            if instant is None:
+                return planned, "" if share is None else "; no later instant: nothing was committed after the canary"
+            target = RecoveryTarget(TargetKind.TIME, time=instant, timeline=facts.timeline)
+            return plan_for(repository, snapshot, facts, target), ""
     target = RecoveryTarget(TargetKind.CONSISTENT, timeline=facts.timeline)
     note = "; no rows compared: the canary's WAL is not archived" if facts.canary else "; no canary: from a standby"
     return plan_for(repository, snapshot, facts, target), note
 
 
 @contextmanager
-def _place(engine: Engine | None, facts: BaseFacts) -> Iterator[tuple[str, Start]]:
+def _place(engine: Engine | None, facts: BaseFacts) -> Iterator[tuple[str, Start, Log]]:
     if engine is None or facts.image is None:
         options: list[str] = []
-        with recovering_server(facts.version, facts.user, options) as (directory, start):
+        with recovering_server(facts.version, facts.user, options) as (directory, start, log):
 
             def begin(more: list[str]) -> Server:
                 options.extend([*more, "-c", f"hba_file={directory}/holdfast_hba.conf"])
@@ -113,20 +133,21 @@ def _place(engine: Engine | None, facts: BaseFacts) -> Iterator[tuple[str, Start
                 options.extend(["-c", f"ident_file={directory}/pg_ident.conf"])
                 return start()
 
-            yield directory, begin
+            yield directory, begin, log
         return
     with _container_place(engine, facts, facts.image) as place:
         yield place
 
 
 @contextmanager
-def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[tuple[str, Start]]:
+def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[tuple[str, Start, Log]]:
     from holdfast.engine.discovery import find_container
     from holdfast.engine.exec import ContainerRunner
     from holdfast.engine.sandbox import Sandbox, container_log
 
     with Sandbox(engine) as sandbox:
         volume = sandbox.volume("base")
+        names: list[str] = []
 
         def begin(options: list[str]) -> Server:
             inside = f"{_INSIDE}/data"
@@ -137,6 +158,7 @@ def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[t
             name = sandbox.container(
                 "db", image, environment={"PGDATA": inside}, command=command, mounts={volume.name: _INSIDE}
             )
+            names.append(name)
             runner = ContainerRunner(engine, name)
             return wait_recovered(
                 lambda: container_server(
@@ -152,7 +174,7 @@ def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[t
                 which=volume.name,
                 hint="run the drill as root on the Docker host",
             )
-        yield os.path.join(volume.mountpoint, "data"), begin
+        yield os.path.join(volume.mountpoint, "data"), begin, lambda: container_log(engine, names[-1])
 
 
 _FILES = {"hba": "holdfast_hba.conf", "config": "postgresql.conf", "ident": "pg_ident.conf"}

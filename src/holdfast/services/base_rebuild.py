@@ -29,7 +29,8 @@ from holdfast.policy.rebuild import data_place
 from holdfast.postgres.recovered import prove_base, wait_recovered
 from holdfast.postgres.server import container_server
 from holdfast.repository.repository import Repository
-from holdfast.services.bases import base_facts_of, base_of, is_base
+from holdfast.services.bases import base_facts_of, is_base
+from holdfast.services.combining import combiner
 from holdfast.services.pitr import PitrPlan, plan_for, restore_pitr
 from holdfast.services.placement import Placement
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot
@@ -84,13 +85,12 @@ def _point_of(repository: Repository, label: str, others: Iterable[Snapshot]) ->
 def _plan(
     repository: Repository, snapshot: Snapshot, facts: BaseFacts, point: tuple[str, Lsn] | None
 ) -> tuple[PitrPlan, str]:
-    base = base_of(snapshot, facts)
     note = ""
     if point is not None:
         name, lsn = point
         try:
             planned = plan_for(
-                repository, snapshot, base, facts, RecoveryTarget(TargetKind.LSN, lsn=lsn, timeline=facts.timeline)
+                repository, snapshot, facts, RecoveryTarget(TargetKind.LSN, lsn=lsn, timeline=facts.timeline)
             )
         except (TargetOutOfRange, WalMissing) as error:
             note = f"recovered to the end of the base backup, not to the instant of the volumes: {error}"
@@ -99,20 +99,21 @@ def _plan(
             target = RecoveryTarget(TargetKind.NAME, text=name, timeline=facts.timeline)
             return msgspec.structs.replace(planned, plan=dataclasses.replace(planned.plan, target=target)), ""
     target = RecoveryTarget(TargetKind.CONSISTENT, timeline=facts.timeline)
-    return plan_for(repository, snapshot, base, facts, target), note
+    return plan_for(repository, snapshot, facts, target), note
 
 
 class BasePlacement(Placement):
     """A data directory on its way to its place: base backup, WAL and recovery settings."""
 
-    def __init__(self, path: str, planned: PitrPlan) -> None:
+    def __init__(self, path: str, planned: PitrPlan, engine: Engine) -> None:
         super().__init__(path)
-        self._planned = planned
+        self._planned, self._combine = planned, combiner(engine)
 
     def prepare(self, repository: Repository, snapshot: Snapshot, on_progress: OnProgress | None) -> RestoreReport:  # noqa: ARG002  the plan has it
         """Write it beside. Raises: as `restore_pitr`."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        return restore_pitr(repository, self._planned, self._new, on_progress=on_progress).restore
+        report = restore_pitr(repository, self._planned, self._new, combine=self._combine, on_progress=on_progress)
+        return report.restore
 
 
 def await_recovery(engine: Engine, container: str, target: BaseTarget) -> tuple[str, list[str]]:

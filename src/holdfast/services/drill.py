@@ -64,9 +64,17 @@ def choose_point(
     return choose(wanted) if point == "random" else wanted[-1]
 
 
-def drill_source(config: Config, repository: Repository, snapshot: Snapshot) -> SourceProof:
+def share_for(point: str) -> float | None:
+    """How far into its window a drill recovers to: anywhere, where the restore point is chosen at random, too."""
+    return secrets.SystemRandom().random() if point == "random" else None
+
+
+def drill_source(
+    config: Config, repository: Repository, snapshot: Snapshot, *, share: float | None = None
+) -> SourceProof:
     """Restore one snapshot in a sandbox of its own, compare, ask, destroy.
 
+    `share` (0 to 1): where WAL is archived, recover to an instant so far between the base and the archive's end.
     Raises: EngineUnavailable, TargetFull and others when it could not be restored at all, DrillFailed when it took too
     long; differences are in the proof.
     """
@@ -74,11 +82,16 @@ def drill_source(config: Config, repository: Repository, snapshot: Snapshot) -> 
     limit = length(stack.drill.timeout if stack.drill else Drill.model_fields["timeout"].default)
     checks = [check for check in stack.checks.sql if snapshot.source == f"postgres:{check.postgres}"]
     with bounded(limit, snapshot.source), sandboxes_of(config) as sandboxes:
-        return prove_snapshot(repository, snapshot, sandboxes, checks)
+        return prove_snapshot(repository, snapshot, sandboxes, checks, share=share)
 
 
 def prove_snapshot(
-    repository: Repository, snapshot: Snapshot, sandboxes: Sandboxes, checks: Sequence[SqlCheck] = ()
+    repository: Repository,
+    snapshot: Snapshot,
+    sandboxes: Sandboxes,
+    checks: Sequence[SqlCheck] = (),
+    *,
+    share: float | None = None,
 ) -> SourceProof:
     """`drill_source` with the place to restore to given. Where there is too little room, a sample is read instead."""
     with reading(repository):
@@ -91,7 +104,7 @@ def prove_snapshot(
         from holdfast.services.bases import is_base
 
         if is_base(data.manifest):
-            return _prove_base(repository, snapshot, data.manifest, sandboxes, checks)
+            return _prove_base(repository, snapshot, data.manifest, sandboxes, checks, share)
         return _prove_database(repository, snapshot, data, data.manifest, sandboxes, checks)
     return _prove_tree(repository, snapshot, data, sandboxes)
 
@@ -174,14 +187,25 @@ def _prove_database(
 
 
 def _prove_base(
-    repository: Repository, snapshot: Snapshot, manifest: Manifest, sandboxes: Sandboxes, checks: Sequence[SqlCheck]
+    repository: Repository,
+    snapshot: Snapshot,
+    manifest: Manifest,
+    sandboxes: Sandboxes,
+    checks: Sequence[SqlCheck],
+    share: float | None,
 ) -> SourceProof:
     from holdfast.services.base_drill import drill_base
 
-    drilled = drill_base(repository, snapshot, manifest, sandboxes.engine, checks)
+    drilled = drill_base(repository, snapshot, manifest, sandboxes.engine, checks, share)
     steps = [Step("recover", drilled.seconds)]
     proof = _source_proof(snapshot, drilled.compared, steps, drilled.problems)
-    return msgspec.structs.replace(proof, recoverable_until=drilled.until, checks=drilled.checks)
+    return msgspec.structs.replace(
+        proof,
+        recoverable_until=drilled.until,
+        checks=drilled.checks,
+        instant=drilled.instant,
+        reached=drilled.reached,
+    )
 
 
 def _source_proof(snapshot: Snapshot, compared: str, steps: Sequence[Step], problems: Sequence[str]) -> SourceProof:
@@ -212,7 +236,7 @@ def drill(
     failure: HoldfastError | None = None
     for snapshot in chosen.snapshots:
         try:
-            sources.append(drill_source(config, repository, snapshot))
+            sources.append(drill_source(config, repository, snapshot, share=share_for(point)))
         except HoldfastError as error:
             failure = error
             break

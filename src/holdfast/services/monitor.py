@@ -34,6 +34,8 @@ from holdfast.services.observe import (
     observe_repository,
     unreachable,
 )
+from holdfast.services.observe_safety import observe_bucket, observe_keys, observe_wal
+from holdfast.services.outcomes import failures, judge_failures
 from holdfast.services.security import examine_secrets
 from holdfast.services.stacks import access_of
 
@@ -43,6 +45,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TREND_DAYS = 14
+_KEYS = "repository-keys"
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +91,7 @@ def watch(
     time = now()
     path = os.path.join(state_folder(), "monitor.json")
     known = _load(path)
-    looked = _Look(config, host, time)
+    looked = _Look(config, host, time, now)
     looked.at_everything()
     findings = with_since(known.findings, carried(known.findings, looked.findings, looked.unseen), time)
     looked.remember(findings)
@@ -115,8 +118,8 @@ def watch(
 class _Look:
     """One look at everything, part by part."""
 
-    def __init__(self, config: Config, host: str, time: datetime) -> None:
-        self._config, self._host, self._time = config, host, time
+    def __init__(self, config: Config, host: str, time: datetime, now: Callable[[], datetime]) -> None:
+        self._config, self._host, self._time, self._now = config, host, time, now
         self.findings: list[Finding] = []
         self.measures: dict[str, float] = {}
         self.stacks: tuple[Seen, ...] = ()
@@ -127,7 +130,7 @@ class _Look:
 
     def at_everything(self) -> None:
         findings, sizes, root = observe_engine(self._config)
-        self.findings += [*findings, *examine_secrets(self._config)]
+        self.findings += [*findings, *examine_secrets(self._config), *judge_failures(failures())]
         if any(finding.kind == "engine-unreachable" for finding in findings):
             self.unseen.add("engine")
         self.measures |= sizes
@@ -150,7 +153,15 @@ class _Look:
             if seen.size is not None:
                 self.measures[f"stack-bytes {seen.stack}"] = float(seen.size)
         self.measures["store-bytes"] = float(sum(info.size for info in repository.store.list("")))
-        self._judge_space(recall(repository, self._host, now=self._time, days=TREND_DAYS))
+        past = recall(repository, self._host, now=self._time, days=TREND_DAYS)
+        self._judge_space(past)
+        self.findings += [
+            *observe_bucket(self._config, now=self._now),
+            *observe_wal(self._config, repository, self._time),
+        ]
+        found, keys = observe_keys(repository, max((value for _, value in series(past, _KEYS)), default=0))
+        self.findings += found
+        self.measures[_KEYS] = float(keys)
 
     def _judge_space(self, past: list[Sample]) -> None:
         own = self._config.monitor

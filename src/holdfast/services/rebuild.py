@@ -228,7 +228,7 @@ class Rebuild:
         for snapshot, path in self._trees():
             tell(snapshot.source)
             base = self._bases.get(snapshot.source)
-            placement = BasePlacement(path, base.planned) if base else Placement(path)
+            placement = BasePlacement(path, base.planned, self._engine) if base else Placement(path)
             self._undo.callback(self._quietly_call, placement.undo)
             reports.append(
                 msgspec.structs.replace(

@@ -83,6 +83,12 @@ def plan_restore(
     )
 
 
+def sizes_of(repository: Repository, plan: RestorePlan) -> dict[str, int]:
+    """How many bytes of content each source of a plan has."""
+    sizes = {snapshot.id: snapshot.size or 0 for snapshot in repository.snapshots().snapshots}
+    return {step.source: sizes.get(step.snapshot, 0) for step in plan.steps}
+
+
 def restore_step(
     config: Config,
     repository: Repository,

@@ -29,6 +29,7 @@ from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, new_point_id
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import BackupReport, OnProgress, Run, SourceReport
+from holdfast.services.outcomes import outcome
 from holdfast.sources.tree import TreeSource
 
 if TYPE_CHECKING:
@@ -219,6 +220,15 @@ def _holds_cluster(mountpoint: str) -> bool:
     return any(os.path.exists(os.path.join(folder, "global", "pg_control")) for folder in folders)
 
 
+def sizes_before(repository: Repository, plan: BackupPlan) -> dict[str, int]:
+    """How many bytes of content each source of a plan had last time; what is new is not among them."""
+    found: dict[str, int] = {}
+    for snapshot in repository.snapshots().snapshots:
+        if snapshot.stack == plan.stack and snapshot.source in plan.sources and snapshot.size:
+            found[snapshot.source] = snapshot.size
+    return found
+
+
 def capture_group(
     config: Config,
     repository: Repository,
@@ -264,7 +274,7 @@ def back_up(
 
     What an earlier run left held is let go first. Raises: as the two; SourceBusy while another backup of it runs.
     """
-    with only_one(config, stack):
+    with outcome("backup", stack), only_one(config, stack):
         plan = plan_backup(config, stack, now=now())
         sources = tuple(
             report

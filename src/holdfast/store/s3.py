@@ -14,9 +14,11 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
+from datetime import datetime
 from typing import Any, TypeVar
 
 from holdfast.errors import DigestMismatch, ObjectExists, ObjectNotFound, StoreError, StoreMissing
+from holdfast.model.bucket import BucketFacts
 from holdfast.store.base import Bytes, ObjectInfo, check_key, check_range, folder
 from holdfast.store.retry import Retry
 from holdfast.store.s3_client import (
@@ -24,6 +26,7 @@ from holdfast.store.s3_client import (
     USUAL_CHAIN,
     Credentials,
     Refused,
+    addressing_style,
     code_of,
     is_amazon,
     make_client,
@@ -65,11 +68,12 @@ class S3Store:
         self._bucket = bucket
         self._root = folder(prefix)
         self._retry = retry or Retry()
+        self._style = addressing_style(addressing, endpoint, bucket)
         self._client = make_client(
             bucket,
             endpoint=endpoint,
             region=region,
-            addressing=addressing,
+            addressing=self._style,
             credentials=credentials,
             max_pool_connections=connections,
             connect_timeout=connect_timeout,
@@ -151,6 +155,14 @@ class S3Store:
         name = self._name(key)
         which = self._which(key)
         return self._call("cannot probe the server", which, lambda: probe_dialect(self._client, self._bucket, name))
+
+    def examine(self, *, now: Callable[[], datetime]) -> BucketFacts:
+        """How safe the bucket keeps what is in it. Raises: the store's errors when it does not answer."""
+        from holdfast.store.s3_examine import examine
+
+        return self._call(
+            "cannot ask the bucket", self._bucket_url, lambda: examine(self._client, self._bucket, self._style, now=now)
+        )
 
     def close(self) -> None:
         """See `Store.close`."""

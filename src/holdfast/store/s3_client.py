@@ -71,7 +71,7 @@ def make_client(
     """A client for one bucket; `settings` go to the SDK's `Config` as they are. Raises: ConfigError, StoreDenied."""
     if endpoint is not None:
         _check_endpoint(endpoint)
-    style: Any = {"addressing_style": _style(addressing, endpoint, bucket)}
+    style: Any = {"addressing_style": addressing_style(addressing, endpoint, bucket)}
     config = Config(
         **settings,
         s3=style,
@@ -169,7 +169,7 @@ def _check_endpoint(endpoint: str) -> None:
         raise _invalid_settings(f"the endpoint {endpoint!r}")
 
 
-def _style(addressing: str, endpoint: str | None, bucket: str) -> str:
+def addressing_style(addressing: str, endpoint: str | None, bucket: str) -> str:
     """For the SDK "auto" means path style wherever an endpoint is given; Amazon's hosts want the other one."""
     return "virtual" if addressing == "auto" and endpoint and is_amazon(endpoint) and "." not in bucket else addressing
 

@@ -8,11 +8,21 @@ import click
 import msgspec
 
 from holdfast.cli import text
+from holdfast.cli.commands.prune import remembered
 from holdfast.cli.commands.prune import show_report as show_prune
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import ConfigError
 from holdfast.policy.retention import Rules
-from holdfast.services.retention import RetentionPlan, forget, parse_duration, plan_retention, snapshots_of
+from holdfast.repository.repository import Repository
+from holdfast.services.outcomes import outcome
+from holdfast.services.retention import (
+    ForgetReport,
+    RetentionPlan,
+    forget,
+    parse_duration,
+    plan_retention,
+    snapshots_of,
+)
 
 if TYPE_CHECKING:
     from holdfast.services.wal_expiry import WalExpiryReport
@@ -62,14 +72,15 @@ def command(
         plans = [plan_retention(repository, stack, rules) for stack, rules in todo]
         for plan in () if access.json else plans:
             _show(plan, dry_run=dry_run)
-        reports = [] if dry_run else [forget(repository, plan) for plan in plans]
+        reports = [] if dry_run else [_forget(repository, plan) for plan in plans]
         pruned = None
         if and_prune:
             from holdfast.cli.commands.prune import grace_of
             from holdfast.services.prune import prune
 
             gone = {snapshot for plan in plans for snapshot in snapshots_of(repository, plan)} if dry_run else ()
-            pruned = prune(repository, dry_run=dry_run, without=gone, grace_hours=grace_of(access))
+            with remembered(dry_run):
+                pruned = prune(repository, dry_run=dry_run, without=gone, grace_hours=grace_of(access))
     if pruned is not None and not access.json:
         show_prune(pruned)
     expired = _expire_wal(access, dry_run=dry_run) if and_prune and access.config_path else []
@@ -86,6 +97,11 @@ def _undo(access: Access, what: str) -> None:
         text.show_json(report)
     else:
         text.show(f"{what}: there again, {len(report.snapshots)} snapshots")
+
+
+def _forget(repository: Repository, plan: RetentionPlan) -> ForgetReport:
+    with outcome("retention", plan.stack):
+        return forget(repository, plan)
 
 
 def _expire_wal(access: Access, *, dry_run: bool) -> list[WalExpiryReport]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+
 import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
+from holdfast.services.outcomes import outcome
 from holdfast.services.prune import GRACE_HOURS, MAX_UNUSED, PruneReport, prune
 
 _SHOWN = 40
@@ -32,7 +35,7 @@ def command(access: Access, dry_run: bool, at_once: bool, max_unused: float, gra
     if at_once and grace_hours is not None:
         raise click.UsageError("--now is a grace period of nothing: not with --grace-hours")
     grace = 0.0 if at_once else grace_of(access, grace_hours)
-    with access.open() as repository:
+    with remembered(dry_run), access.open() as repository:
         report = prune(repository, dry_run=dry_run, max_unused=max_unused / 100, grace_hours=grace)
     if access.json:
         text.show_json(report)
@@ -45,6 +48,11 @@ def grace_of(access: Access, hours: float | None = None) -> float:
     if hours is not None:
         return hours
     return access.config().repository.grace_hours if access.config_path else GRACE_HOURS
+
+
+def remembered(dry_run: bool) -> AbstractContextManager[None]:
+    """The monitor tells of a prune that failed; a dry run is none."""
+    return nullcontext() if dry_run else outcome("prune", "repository")
 
 
 def show_report(report: PruneReport) -> None:

@@ -4,6 +4,8 @@ Rules upheld here:
 - A backup holds many buffers of 1 to 16 MiB for a moment. glibc keeps freed ones in an arena for each thread: the peak
   of a 2 GiB backup was 240 to 320 MiB, and is 200 to 235 MiB with one arena, in the same time. (Giving large buffers
   back at once, by a fixed M_MMAP_THRESHOLD, makes it 160 MiB and takes an eighth longer.)
+- A flow run is a process of its own whose libraries have threads before a flow begins: there the environment
+  (MALLOC_ARENA_MAX) says the same from the start, and this function the rest.
 - Where the C library is another one (musl, macOS) nothing is changed.
 
 Source: mallopt(3).
