@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import zstandard
 
@@ -31,6 +32,10 @@ MAX_BLOB = 1 << 29
 _PROBE_FROM = 128 << 10
 _PROBE_SIZE = 4 << 10
 _WORTH_IT = 0.97
+_BATCH = 1 << 20
+"""Bytes of small blobs that are opened in one call."""
+
+T = TypeVar("T")
 
 
 class Compressor:
@@ -112,6 +117,20 @@ def open_blobs(key: MasterKey, found: Sequence[tuple[Bytes, BlobId, Location]]) 
         for plain, (stored, wanted, where) in zip(plains, found, strict=True)
     )
     return plains if whole else None
+
+
+def batches(pieces: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Neighbours that are small together, for `open_blobs`; larger ones alone."""
+    batch: list[T] = []
+    total = 0
+    for piece in pieces:
+        if batch and total + size(piece) > _BATCH:
+            yield batch
+            batch, total = [], 0
+        batch.append(piece)
+        total += size(piece)
+    if batch:
+        yield batch
 
 
 def _decompress(frame: bytes, raw_length: int, which: str) -> bytes:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, UnsafeName
 from holdfast.model.ids import BlobId
 from holdfast.model.snapshot import Snapshot
-from holdfast.repository.blobs import open_blob
+from holdfast.repository.blobs import batches, open_blob, open_blobs
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.gofields import unquote
 from holdfast.repository.index import Index, Location, read_index_file
@@ -219,9 +219,16 @@ class Checker:
 
 def _unreadable_blobs(key: MasterKey, pack: str, data: bytes, blobs: list[PackedBlob]) -> Iterator[CorruptObject]:
     view = memoryview(data)
-    for blob in blobs:
-        where = Location(pack, blob.offset, blob.length, blob.raw_length)
-        try:
-            open_blob(key, view[blob.offset : blob.offset + blob.length], blob.id, where)
-        except CorruptObject as error:
-            yield error
+    for batch in batches(blobs, lambda blob: blob.size):
+        found = [(view[blob.offset : blob.offset + blob.length], blob.id, _where(pack, blob)) for blob in batch]
+        if len(batch) > 1 and open_blobs(key, found) is not None:
+            continue
+        for stored, wanted, where in found:
+            try:
+                open_blob(key, stored, wanted, where)
+            except CorruptObject as error:
+                yield error
+
+
+def _where(pack: str, blob: PackedBlob) -> Location:
+    return Location(pack, blob.offset, blob.length, blob.raw_length)

@@ -7,13 +7,13 @@ Rules upheld here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
 
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
 from holdfast.model.ids import BlobId
-from holdfast.repository.blobs import open_blob, open_blobs
+from holdfast.repository.blobs import batches, open_blob, open_blobs
 from holdfast.repository.index import Location
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind
@@ -21,8 +21,6 @@ from holdfast.repository.repository import Repository
 
 _MAX_RANGE = 8 << 20
 _MAX_GAP = 256 << 10
-_BATCH = 1 << 20
-"""Bytes of small blobs that are opened in one call."""
 
 
 class Piece(NamedTuple):
@@ -84,7 +82,7 @@ def _read_range(repository: Repository, group: list[Piece], deliver: Deliver, fa
         for piece in group:
             fail(piece.blob, error)
         return
-    for batch in _batches(group):
+    for batch in batches(group, lambda piece: piece.where.size):
         found = [(data[piece.where.offset - start :][: piece.where.length], piece.blob, piece.where) for piece in batch]
         plains = open_blobs(repository.key, found) if len(batch) > 1 else None
         if plains is not None:
@@ -98,17 +96,3 @@ def _read_range(repository: Repository, group: list[Piece], deliver: Deliver, fa
                 fail(blob, error)
             else:
                 deliver(blob, plain)
-
-
-def _batches(group: list[Piece]) -> Iterator[list[Piece]]:
-    """Neighbours that are small together in batches, larger ones alone."""
-    batch: list[Piece] = []
-    size = 0
-    for piece in group:
-        if batch and size + piece.where.size > _BATCH:
-            yield batch
-            batch, size = [], 0
-        batch.append(piece)
-        size += piece.where.size
-    if batch:
-        yield batch
