@@ -210,7 +210,8 @@ def test_a_prune_and_a_backup_that_fail_are_told_until_one_succeeds(place: Place
     place.back_up()
     command = [os.path.join(os.path.dirname(sys.executable), "holdfast"), "prune"]
     env = {**os.environ, "HOLDFAST_CONFIG": str(place.folder / "holdfast.yaml")}
-    with open_repository_at(access_of(load(str(place.folder / "holdfast.yaml")))) as repository, repository.lock():
+    access = access_of(load(str(place.folder / "holdfast.yaml")))
+    with open_repository_at(access) as repository, repository.lock(exclusive=True):
         assert subprocess.run(command, env=env, capture_output=True, check=False).returncode != 0
     (place.folder / "source").rename(place.folder / "moved")
     with pytest.raises(SourceNotFound):
