@@ -48,12 +48,20 @@ def _install_everything() -> int:
     status = status or _pip("--require-hashes", "--no-deps", "-r", os.path.join(ROOT, "requirements.lock"))
     status = status or _install_project()
     if status == 0:
+        _compile_if_nobody_else_does()
         _say(f"The environment is ready ({time.monotonic() - started:.0f} s).")
     return status
 
 
 def _install_project() -> int:
     return _pip("--no-deps", "--no-build-isolation", "--editable", ROOT)
+
+
+def _compile_if_nobody_else_does() -> None:
+    """Where Python may not keep what it compiles, every start would compile Prefect anew, which takes seconds."""
+    if sys.dont_write_bytecode:
+        # A file that does not compile belongs to a package that never imports it.
+        _run(PYTHON, "-m", "compileall", "-qq", "-j", "0", os.path.join(VENV, "lib"), os.path.join(ROOT, "src"))
 
 
 def _pip(*arguments: str) -> int:
