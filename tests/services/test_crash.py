@@ -126,7 +126,8 @@ def test_old_lock_of_another_host_is_removed(tmp_path: Path, source: Path) -> No
     for age, goes in ((STALE_SECONDS + 60, True), (60, False)):
         when = time_text(datetime.now(UTC) - timedelta(seconds=age))
         lock = LockJson(time=when, exclusive=True, hostname="elsewhere", username="root", pid=1)
-        save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(lock))
+        name = save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(lock))
+        os.utime(tmp_path / "repo" / "locks" / name, (time.time() - age, time.time() - age))
         if goes:
             backup_directory(repository, source)
             assert not list((tmp_path / "repo" / "locks").iterdir())
