@@ -43,7 +43,11 @@ def _forget_locks(path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_crash_at_every_store_operation(tmp_path: Path, source: Path, referee: Restic, *, after: bool) -> None:
+def test_crash_at_every_store_operation(
+    tmp_path: Path, source: Path, referee: Restic, monkeypatch: pytest.MonkeyPatch, *, after: bool
+) -> None:
+    # One process works at a time here: a lock need not wait for others that take one at the same moment.
+    monkeypatch.setattr("holdfast.repository.lock._SETTLE_SECONDS", 0.0)
     new_repository(tmp_path / "base")
     backup_directory(reopen(tmp_path / "base"), source)
     (source / "new").write_bytes(random.Random(1).randbytes(20_000))
