@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
+import time
 import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -314,3 +317,32 @@ def test_measuring_holds_a_byte_for_each_blob_of_the_index(tmp_path: Path) -> No
     tracemalloc.stop()
     assert taken < 3 * len(names)
     assert [usage.needs(PackedBlob(name, BlobKind.DATA, 0, 100, 0)) for name in names[:4]] == [True, False, True, False]
+
+
+_PRUNE = """
+import sys
+from holdfast.services.prune import prune
+from tests.support.repositories import reopen
+repository = reopen(sys.argv[1])
+print("open", flush=True)
+prune(repository, grace_hours=0, max_unused=0)
+"""
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.soak)])
+def test_kill_nine_at_any_moment_of_a_prune(path: Path, tmp_path: Path, referee: Restic, rounds: int) -> None:
+    """A real process, really killed; 40 rounds of it with `pytest -m soak tests/services/test_prune_marks.py`."""
+    chance, root = random.Random(11), Path(__file__).parents[2]
+    for number in range(rounds):
+        copy = tmp_path / f"round {number}"
+        shutil.copytree(path, copy)
+        child = subprocess.Popen([sys.executable, "-c", _PRUNE, copy], cwd=root, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"open\n"
+        time.sleep(chance.random() * 0.7)  # two locks settle for 0.2 s each; what is between and after is quick
+        child.kill()
+        child.communicate()
+        found = verify(reopen(copy), read_share=1)
+        assert found.ok, found.problems
+        prune(reopen(copy), grace_hours=0, orphan_hours=0, max_unused=0)
+        assert "no errors were found" in referee(copy, "check", "--read-data")
