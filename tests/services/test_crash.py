@@ -43,7 +43,11 @@ def _forget_locks(path: Path) -> None:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_crash_at_every_store_operation(tmp_path: Path, source: Path, referee: Restic, *, after: bool) -> None:
+def test_crash_at_every_store_operation(
+    tmp_path: Path, source: Path, referee: Restic, monkeypatch: pytest.MonkeyPatch, *, after: bool
+) -> None:
+    # One process works at a time here: a lock need not wait for others that take one at the same moment.
+    monkeypatch.setattr("holdfast.repository.lock._SETTLE_SECONDS", 0.0)
     new_repository(tmp_path / "base")
     backup_directory(reopen(tmp_path / "base"), source)
     (source / "new").write_bytes(random.Random(1).randbytes(20_000))
@@ -126,7 +130,8 @@ def test_old_lock_of_another_host_is_removed(tmp_path: Path, source: Path) -> No
     for age, goes in ((STALE_SECONDS + 60, True), (60, False)):
         when = time_text(datetime.now(UTC) - timedelta(seconds=age))
         lock = LockJson(time=when, exclusive=True, hostname="elsewhere", username="root", pid=1)
-        save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(lock))
+        name = save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(lock))
+        os.utime(tmp_path / "repo" / "locks" / name, (time.time() - age, time.time() - age))
         if goes:
             backup_directory(repository, source)
             assert not list((tmp_path / "repo" / "locks").iterdir())

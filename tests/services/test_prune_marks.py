@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import random
 import shutil
+import subprocess
+import sys
+import time
+import tracemalloc
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,12 +15,15 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import CorruptObject, RepositoryLocked, SnapshotNotFound
+from holdfast.model.ids import BlobId
 from holdfast.model.snapshot import Snapshot
 from holdfast.policy.prune import ALL, Action, Mark, PackFacts, plan_prune
 from holdfast.policy.retention import Rules
 from holdfast.repository.forgotten import forgotten_snapshots
 from holdfast.repository.marks import load_marks, save_marks
+from holdfast.repository.pack import BlobKind, PackedBlob
 from holdfast.repository.repository import Repository
+from holdfast.repository.usage import Usage
 from holdfast.services.backup import take_backup
 from holdfast.services.prune import PruneReport, prune
 from holdfast.services.restore import restore_directory
@@ -24,6 +31,7 @@ from holdfast.services.retention import forget, plan_retention
 from holdfast.services.undo import undo_forget
 from holdfast.services.verify import verify
 from holdfast.sources.tree import TreeSource
+from holdfast.store.base import ObjectInfo
 from tests.repository.conftest import Restic
 from tests.repository.conftest import referee as referee
 from tests.support.repositories import new_repository, reopen
@@ -293,3 +301,48 @@ def test_a_mark_names_blobs_by_their_place() -> None:
     mark = Mark("pack", 0.0, b"\x05\x01")
     assert [place for place in range(20) if mark.names(place)] == [0, 2, 8]
     assert Mark("pack", 0.0, ALL).names(1000)
+
+
+def test_measuring_holds_a_byte_for_each_blob_of_the_index(tmp_path: Path) -> None:
+    """What is used is a byte beside the index's row, no object: measured in eight full buckets of the index."""
+    usage = Usage(new_repository(tmp_path / "repository"))
+    chance = random.Random(1)
+    names = [BlobId(bytes((0, number % 8)) + chance.randbytes(30)) for number in range(8_000)]
+    usage.listed = {"p" * 64: ObjectInfo("data/pp/p", 1)}
+    usage._take_pack("p" * 64, [PackedBlob(name, BlobKind.DATA, 0, 100, 0) for name in names])
+    tracemalloc.start()
+    for name in names[::2]:
+        assert usage._count(BlobKind.DATA, name, usage.used)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 3 * len(names)
+    assert [usage.needs(PackedBlob(name, BlobKind.DATA, 0, 100, 0)) for name in names[:4]] == [True, False, True, False]
+
+
+_PRUNE = """
+import sys
+from holdfast.services.prune import prune
+from tests.support.repositories import reopen
+repository = reopen(sys.argv[1])
+print("open", flush=True)
+prune(repository, grace_hours=0, max_unused=0)
+"""
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(40, marks=pytest.mark.soak)])
+def test_kill_nine_at_any_moment_of_a_prune(path: Path, tmp_path: Path, referee: Restic, rounds: int) -> None:
+    """A real process, really killed; 40 rounds of it with `pytest -m soak tests/services/test_prune_marks.py`."""
+    chance, root = random.Random(11), Path(__file__).parents[2]
+    for number in range(rounds):
+        copy = tmp_path / f"round {number}"
+        shutil.copytree(path, copy)
+        child = subprocess.Popen([sys.executable, "-c", _PRUNE, copy], cwd=root, stdout=subprocess.PIPE)
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"open\n"
+        time.sleep(chance.random() * 0.7)  # two locks settle for 0.2 s each; what is between and after is quick
+        child.kill()
+        child.communicate()
+        found = verify(reopen(copy), read_share=1)
+        assert found.ok, found.problems
+        prune(reopen(copy), grace_hours=0, orphan_hours=0, max_unused=0)
+        assert "no errors were found" in referee(copy, "check", "--read-data")

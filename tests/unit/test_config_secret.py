@@ -123,3 +123,11 @@ def test_reads_a_variable_as_it_is() -> None:
         read_secret_variable("PW", "it", {})
     with pytest.raises(ConfigError, match="environment variable PW: found an empty value"):
         read_secret_variable("PW", "it", {"PW": ""})
+
+
+def test_children_get_no_variable_that_holds_a_secret() -> None:
+    from holdfast.model.environment import for_children
+
+    env = {"PATH": "/bin", "HOLDFAST_PASSWORD": "x", "AWS_SECRET_ACCESS_KEY": "y", "MINE": "z", "MY_PASSWORD": "p"}
+    assert read_secret_variable("MY_PASSWORD", "the password", env).reveal() == "p"
+    assert for_children(env) == {"PATH": "/bin", "MINE": "z"}

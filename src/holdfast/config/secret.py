@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import NoReturn, SupportsIndex
 
 from holdfast.errors import ConfigError
+from holdfast.model.environment import keep_from_children
 
 log = logging.getLogger(__name__)
 
@@ -93,6 +94,7 @@ def read_secret_variable(name: str, purpose: str, env: Mapping[str, str]) -> Sec
         found = "an empty value" if name in env else "no such variable"
         hint = f"export {name} in the environment of this process"
         raise ConfigError(f"cannot read {purpose}", which=f"environment variable {name}", found=found, hint=hint)
+    keep_from_children(name)
     return Secret(text)
 
 

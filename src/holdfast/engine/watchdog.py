@@ -23,6 +23,7 @@ from holdfast.engine.hold import let_go
 from holdfast.engine.journal import Record, forget_journal, note_loss, read_journal, taken_over
 from holdfast.engine.subvolume import remove_snapshot
 from holdfast.errors import EngineRefused, EngineUnavailable, HoldfastError
+from holdfast.model.environment import for_children
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Watchdog:
     def __init__(self, journal: str, engine: str, limit: float) -> None:
         argv = [sys.executable, "-m", "holdfast.engine.watchdog", journal, engine, str(limit)]
         self._child = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/"
+            argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/", env=for_children()
         )
 
     @property

@@ -20,6 +20,7 @@ from typing import IO
 
 from holdfast.errors import CommandFailed, SourceNotFound
 from holdfast.model.entry import ByteStream
+from holdfast.model.environment import for_children
 
 _KEPT = 2000
 _GRACE = 5.0
@@ -64,7 +65,7 @@ class LocalRunner:
                 stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                env={**os.environ, "LC_ALL": "C", **(env or {})},
+                env={**for_children(), "LC_ALL": "C", **(env or {})},
                 start_new_session=True,
             )
         except OSError as error:

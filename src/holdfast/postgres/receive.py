@@ -21,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from holdfast.errors import WalNotReady
+from holdfast.model.environment import for_children
 
 _GRACE = 5.0
 _KEPT = 1000
@@ -86,7 +87,7 @@ class LocalReceiver:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._errors,
-                env={**os.environ, "LC_ALL": "C", **self._env},
+                env={**for_children(), "LC_ALL": "C", **self._env},
                 start_new_session=True,
             )
         except OSError as error:

@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from holdfast.errors import DrillFailed, HoldfastError
+from holdfast.model.environment import for_children
 from holdfast.postgres.programs import client_programs, server_programs
 from holdfast.postgres.recovered import wait_recovered
 from holdfast.postgres.server import Server, host_server
@@ -122,6 +123,7 @@ def _initialize(programs: str, data: str, user: str, owner: pwd.struct_passwd | 
         group=owner.pw_gid if owner else None,
         extra_groups=[] if owner else None,
         cwd="/",
+        env=for_children(),
         capture_output=True,
         text=True,
         check=False,
@@ -144,6 +146,7 @@ def _running(
             group=owner.pw_gid if owner else None,
             extra_groups=[] if owner else None,
             cwd="/",
+            env=for_children(),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -143,6 +143,18 @@ def remove_key(store: Store, name: str, *, in_use: str) -> None:
     store.delete(key_of(Folder.KEYS, name))
 
 
+def change_password(store: Store, master: MasterKey, password: str, *, in_use: str, n: int = MIN_N) -> str:
+    """Replace the key in use by one for a new password; its id. The new one is tried before the old one goes.
+
+    A crash in between leaves both. Raises: WrongPassword, CorruptObject, the store's errors.
+    """
+    name = add_key(store, master, password, n=n)
+    _unlock(_load(store, name), password, name)
+    if name != in_use:
+        remove_key(store, in_use, in_use=name)
+    return name
+
+
 def _load(store: Store, name: str) -> KeyFile:
     store_key = key_of(Folder.KEYS, name)
     data = store.get(store_key)

@@ -4,6 +4,8 @@ Rules upheld here:
 - A lock counts only after it was written *and* the list was read again: two that start at once both see each other.
 - A lock is refreshed every five minutes and stale after thirty, or at once when its process on this host is gone.
   Stale locks are removed with a word in the log; they never block anyone.
+- How old a lock is, the store's clock says, as far as it has one: when the lock was written, seen from when ours was.
+  A host whose clock is wrong neither loses its lock nor takes one from others, nor leaves one that blocks for weeks.
 - Work that deletes holds an exclusive lock; everything else that reads or adds holds a shared one.
 - A lock that could not be refreshed in time is lost: `ensure_held` says so before anything is committed or deleted.
 
@@ -21,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -49,6 +52,14 @@ class LockJson(msgspec.Struct, omit_defaults=True, kw_only=True):
     pid: int = 0
     uid: int = 0
     gid: int = 0
+
+
+class Held(NamedTuple):
+    """A lock that is there: its id, what it says, and when the store says it was written (Unix seconds)."""
+
+    name: str
+    lock: LockJson
+    modified: float | None
 
 
 class Lock:
@@ -161,11 +172,16 @@ def hold_lock(
 
 
 def _acquire(lock: Lock, store: Store, key: MasterKey, sleep: Callable[[float], None]) -> None:
-    _refuse_conflicts(store, key, own="", exclusive=lock.exclusive)
+    found = list_locks(store, key)
+    # What may be stale is looked at again when our own lock tells the store's time.
+    _refuse_conflicts(store, [held for held in found if not _may_be_stale(held)], exclusive=lock.exclusive)
     lock.write()
     try:
         sleep(_SETTLE_SECONDS)
-        _refuse_conflicts(store, key, own=lock.name, exclusive=lock.exclusive)
+        found = list_locks(store, key)
+        clock = next((held.modified for held in found if held.name == lock.name), None)
+        others = [held for held in found if held.name != lock.name and not remove_if_stale(store, held, clock=clock)]
+        _refuse_conflicts(store, others, exclusive=lock.exclusive)
     except BaseException:
         _release(lock)
         raise
@@ -179,10 +195,8 @@ def _release(lock: Lock) -> None:
         log.warning("cannot remove the lock %s, it will be stale in 30 minutes: %s", lock.name[:8], error)
 
 
-def _refuse_conflicts(store: Store, key: MasterKey, *, own: str, exclusive: bool) -> None:
-    for name, held in list_locks(store, key):
-        if name == own or remove_if_stale(store, name, held):
-            continue
+def _refuse_conflicts(store: Store, others: list[Held], *, exclusive: bool) -> None:
+    for name, held, _ in others:
         if exclusive or held.exclusive:
             raise RepositoryLocked(
                 "the repository is locked" + (" exclusively" if held.exclusive else ""),
@@ -194,13 +208,13 @@ def _refuse_conflicts(store: Store, key: MasterKey, *, own: str, exclusive: bool
             )
 
 
-def list_locks(store: Store, key: MasterKey) -> list[tuple[str, LockJson]]:
-    """Every lock by its id. Raises: CorruptObject for one that cannot be read and is not older than thirty minutes."""
+def list_locks(store: Store, key: MasterKey) -> list[Held]:
+    """Every lock. Raises: CorruptObject for one that cannot be read and is not older than thirty minutes."""
     locks = []
     for info in store.list(Folder.LOCKS):
         name = info.key.rpartition("/")[2]
         try:
-            locks.append((name, _load(store, key, name)))
+            locks.append(Held(name, _load(store, key, name), info.modified))
         except ObjectNotFound:
             continue
         except CorruptObject as error:
@@ -211,18 +225,38 @@ def list_locks(store: Store, key: MasterKey) -> list[tuple[str, LockJson]]:
     return locks
 
 
-def remove_if_stale(store: Store, name: str, held: LockJson) -> bool:
-    """Remove a lock that nobody holds any more; whether it was one."""
-    age = time.time() - parse_time(held.time) / 1e9
+def remove_if_stale(store: Store, found: Held, *, clock: float | None = None) -> bool:
+    """Remove a lock that nobody holds any more; whether it was one.
+
+    `clock` is the store's time now, if it is known: then it decides, and no host's clock.
+    """
+    name, held, modified = found
+    by_store = None if clock is None or modified is None else clock - modified
+    age = time.time() - _seconds(held) if by_store is None else by_store
     if age > STALE_SECONDS:
         reason = f"not refreshed for {age / 60:.0f} minutes"
-    elif held.hostname == socket.gethostname() and held.pid and not _alive(held.pid):
+    elif _is_dead(held):
         reason = f"process {held.pid} on this host is gone"
     else:
         return False
     log.warning("removing the stale lock %s of %s@%s: %s", name[:8], held.username, held.hostname, reason)
     store.delete(key_of(Folder.LOCKS, name))
     return True
+
+
+def _may_be_stale(found: Held) -> bool:
+    """Whether anything about a lock is odd: an age that is none, by this clock, or a process that is gone."""
+    now = time.time()
+    times = [_seconds(found.lock), *([found.modified] if found.modified is not None else [])]
+    return any(abs(now - each) > STALE_SECONDS for each in times) or _is_dead(found.lock)
+
+
+def _is_dead(held: LockJson) -> bool:
+    return held.hostname == socket.gethostname() and bool(held.pid) and not _alive(held.pid)
+
+
+def _seconds(held: LockJson) -> float:
+    return parse_time(held.time) / 1e9
 
 
 def _load(store: Store, key: MasterKey, name: str) -> LockJson:

@@ -222,7 +222,7 @@ def _locks(repository: Repository, now: Callable[[], float]) -> Iterator[Finding
     except HoldfastError as error:
         yield failed("locks", error)
         return
-    stale = sum(now() - parse_time(lock.time) / 1e9 > STALE_SECONDS for _, lock in locks)
+    stale = sum(now() - parse_time(lock.time) / 1e9 > STALE_SECONDS for _, lock, _ in locks)
     found = f"{len(locks)} held" + (f", {stale} stale" if stale else "")
     hint = "holdfast unlock" if stale else None
     yield Finding(check="locks", verdict="warn" if stale else "ok", found=found, hint=hint)

@@ -35,7 +35,7 @@ def list_command(access: Access) -> None:
 @repository_options
 @click.option("--new-password-file", required=True, type=click.Path(dir_okay=False), help="File with the new password.")
 def add_command(access: Access, new_password_file: str) -> None:
-    """Add a password. To change one: add the new, then remove the old key."""
+    """Add a password: both open the repository."""
     password = read_secret_file(new_password_file, "the new password")
     with access.open() as repository:
         name = keys.add_key(repository.store, repository.key, password.reveal())
@@ -43,6 +43,21 @@ def add_command(access: Access, new_password_file: str) -> None:
         text.show_json({"id": name})
     else:
         text.show(f"added the key {name[:8]}")
+
+
+@command.command("passwd")
+@repository_options
+@click.option("--new-password-file", required=True, type=click.Path(dir_okay=False), help="File with the new password.")
+def passwd_command(access: Access, new_password_file: str) -> None:
+    """Change the password in use: a key for the new one is added and tried, then the old one is removed."""
+    password = read_secret_file(new_password_file, "the new password")
+    with access.open() as repository:
+        old = repository.key_id
+        name = keys.change_password(repository.store, repository.key, password.reveal(), in_use=old)
+    if access.json:
+        text.show_json({"id": name, "removed": old})
+    else:
+        text.show(f"the key {name[:8]} takes the place of {old[:8]}: write the new password where Holdfast reads it")
 
 
 @command.command("remove")

@@ -17,9 +17,10 @@ def command(access: Access, everything: bool) -> None:
     """Remove stale locks; with --all every lock."""
     removed, kept = [], []
     with access.open() as repository:
-        for name, held in list_locks(repository.store, repository.key):
+        for found in list_locks(repository.store, repository.key):
+            name, held, _ = found
             who = f"{name[:8]} of {held.username}@{held.hostname}, process {held.pid}, {held.time}"
-            if remove_if_stale(repository.store, name, held):
+            if remove_if_stale(repository.store, found):
                 removed.append(who)
             elif everything:
                 repository.store.delete(key_of(Folder.LOCKS, name))

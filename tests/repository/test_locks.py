@@ -1,0 +1,145 @@
+"""Locks: as restic's, refreshed, never lost to a wrong clock, and never in the way for long."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from holdfast.errors import RepositoryLocked, StoreUnavailable
+from holdfast.repository import lock as locks
+from holdfast.repository.lock import LockJson, list_locks
+from holdfast.repository.objects import Folder, save_object
+from holdfast.repository.repository import Repository, open_repository
+from holdfast.repository.snapshot import time_text
+from holdfast.store.directory import DirectoryStore
+from tests.repository.conftest import Restic
+from tests.support.faulty_store import Fails, FaultyStore, Rule
+from tests.support.repositories import PASSWORD, new_repository, reopen
+
+WEEKS = timedelta(weeks=3).total_seconds()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    new_repository(tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+def _leave(path: Path, *, said: float, written: float, exclusive: bool = True, host: str = "elsewhere") -> str:
+    """A lock of another host: its own clock says `said` seconds from now, the store wrote it at `written`."""
+    repository = reopen(path)
+    when = time_text(datetime.now(UTC) + timedelta(seconds=said))
+    held = LockJson(time=when, exclusive=exclusive, hostname=host, username="root", pid=1)
+    name = save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(held))
+    os.utime(path / "locks" / name, (time.time() + written,) * 2)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("said", "written", "blocks"),
+    [
+        pytest.param(-60, -60, True, id="alive"),
+        pytest.param(-WEEKS, -60, True, id="alive, its clock is weeks behind"),
+        pytest.param(WEEKS, -60, True, id="alive, its clock is weeks ahead"),
+        pytest.param(-2400, -2400, False, id="dead"),
+        pytest.param(WEEKS, -2400, False, id="dead, its clock was weeks ahead"),
+        pytest.param(-WEEKS, -WEEKS, False, id="dead for weeks"),
+    ],
+)
+def test_the_stores_clock_decides(
+    path: Path, caplog: pytest.LogCaptureFixture, said: float, written: float, blocks: bool
+) -> None:
+    name = _leave(path, said=said, written=written)
+    expected = pytest.raises(RepositoryLocked, match="root@elsewhere") if blocks else contextlib.nullcontext()
+    with caplog.at_level(logging.WARNING), expected, reopen(path).lock():
+        pass
+    assert (path / "locks" / name).exists() == blocks
+    assert len(list((path / "locks").iterdir())) == blocks
+    assert any("removing the stale lock" in record.message for record in caplog.records) != blocks
+
+
+@pytest.mark.parametrize("off", [-WEEKS, -3600.0, 3600.0, WEEKS])
+def test_our_own_wrong_clock_takes_nobodys_lock(path: Path, monkeypatch: pytest.MonkeyPatch, off: float) -> None:
+    alive = _leave(path, said=-60, written=-60)
+    real = time.time
+    monkeypatch.setattr("holdfast.repository.lock.time.time", lambda: real() + off)
+    with pytest.raises(RepositoryLocked), reopen(path).lock():
+        pass
+    assert [file.name for file in (path / "locks").iterdir()] == [alive]
+
+
+@pytest.fixture
+def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Locks that are refreshed five times a second."""
+    monkeypatch.setattr(locks, "REFRESH_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "STALE_SECONDS", 1.0)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_lock_is_refreshed_and_old_ones_go(path: Path) -> None:
+    with reopen(path).lock(exclusive=True) as held:
+        first, names = held.name, set()
+        for _ in range(15):
+            time.sleep(0.1)
+            names |= {file.name for file in (path / "locks").iterdir()}
+            held.ensure_held()
+        assert len(names - {first}) >= 3
+        assert len(list((path / "locks").iterdir())) <= 2
+        with pytest.raises(RepositoryLocked), reopen(path).lock():
+            pass
+    assert not list((path / "locks").iterdir())
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_lock_that_cannot_be_refreshed_is_lost_and_that_is_said(path: Path) -> None:
+    store = FaultyStore(DirectoryStore(path))
+    with open_repository(store, PASSWORD).lock(exclusive=True) as held:
+        store.plan.append(Rule("put", "locks/*", Fails(lambda: StoreUnavailable("down")), times=None))
+        held.ensure_held()
+        time.sleep(1.2)
+        with pytest.raises(RepositoryLocked, match="was lost"):
+            held.ensure_held()
+
+
+def test_restic_respects_our_lock_and_we_respect_its(path: Path, referee: Restic) -> None:
+    with reopen(path).lock(exclusive=True):
+        assert "locked exclusively" in referee(path, "check", check=False)
+    with reopen(path).lock():
+        assert "no errors" in referee(path, "check", "--no-lock")
+        assert "already locked" in referee(path, "check", check=False)  # it wants to be alone
+    assert "no errors" in referee(path, "check")
+
+
+_HOLDER = """
+import sys, time
+from tests.support.repositories import reopen
+with reopen(sys.argv[1]).lock(exclusive=True):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_the_lock_of_a_process_that_was_killed_here_goes_at_once(path: Path) -> None:
+    root = Path(__file__).parents[2]
+    holder = subprocess.Popen([sys.executable, "-c", _HOLDER, path], cwd=root, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(RepositoryLocked), reopen(path).lock():
+        pass
+    holder.kill()
+    holder.wait()
+    with reopen(path).lock(exclusive=True):
+        assert len(_held(reopen(path))) == 1
+
+
+def _held(repository: Repository) -> list[locks.Held]:
+    return list_locks(repository.store, repository.key)
