@@ -11,11 +11,14 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
+import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, UnsafeName
 from holdfast.model.ids import BlobId
@@ -46,6 +49,13 @@ class Checked:
     notices: list[str] = field(default_factory=list)
 
 
+class _Listed(NamedTuple):
+    """A pack as the index lists it: its size, and a digest of what it holds. Blobs in detail would fill the memory."""
+
+    size: int
+    digest: bytes
+
+
 class Checker:
     """One check of a repository. The caller holds a lock."""
 
@@ -55,7 +65,9 @@ class Checker:
         self._store, self._key = repository.store, repository.key
         self._on_progress = on_progress or (lambda _: None)
         self._index = Index()
-        self._packs: dict[str, list[PackedBlob]] = {}
+        self._packs: dict[str, _Listed] = {}
+        self._lost: set[str] = set()
+        self._broken: set[str] = set()
         self._damaged: set[tuple[BlobKind, BlobId]] = set()
         self._snapshots: tuple[Snapshot, ...] = ()
 
@@ -68,6 +80,8 @@ class Checker:
         self._check_packs()
         if read_share > 0:
             self._read_packs(read_share, choose or random.Random())  # noqa: S311  a sample, not a secret
+        if self._lost or self._broken:
+            self._find_damaged()
         self._check_snapshots()
         if self._damaged:
             self._trace()
@@ -83,14 +97,13 @@ class Checker:
                 self.done.problems.append(error)
                 continue
             for pack, blobs in packs.items():
-                self._packs[pack] = blobs
+                self._packs[pack] = _Listed(sum(blob.length for blob in blobs) + header_size(blobs), _digest(blobs))
                 self._index.add(pack, blobs)
         self.done.packs, self.done.blobs = len(self._packs), len(self._index)
 
     def _check_packs(self) -> None:
         sizes = {info.key.rpartition("/")[2]: info.size for info in self._store.list(Folder.DATA)}
-        for pack, blobs in self._packs.items():
-            wanted = sum(blob.length for blob in blobs) + header_size(blobs)
+        for pack, (wanted, _) in self._packs.items():
             found = sizes.pop(pack, None)
             if found is None:
                 self._damage_pack(pack, ObjectNotFound("a pack is missing", which=key_of(Folder.DATA, pack)))
@@ -105,7 +118,7 @@ class Checker:
 
     def _damage_pack(self, pack: str, error: HoldfastError) -> None:
         self.done.problems.append(error)
-        self._damaged.update((blob.kind, blob.id) for blob in self._packs[pack])
+        self._lost.add(pack)
 
     def _read_packs(self, share: float, choose: random.Random) -> None:
         packs = sorted(self._packs)
@@ -118,7 +131,7 @@ class Checker:
                 self.done.problems.extend(error for error in errors if error is not None)
                 self._on_progress(self.done)
                 if errors:
-                    self._damaged.update(self._unreadable(pack))
+                    self._broken.add(pack)
 
     def _read_pack(self, pack: str) -> tuple[str, int, list[HoldfastError]]:
         store_key = key_of(Folder.DATA, pack)
@@ -137,21 +150,26 @@ class Checker:
             header = parse_header(self._key, memoryview(data)[-4 - length : -4], len(data), store_key)
         except CorruptObject as error:
             return [error]
-        if sorted(header) != sorted(self._packs[pack]):
+        if _digest(header) != self._packs[pack].digest:
             return [corrupt(store_key, "the blobs that the index lists", "a header with others")]
         return list(_unreadable_blobs(self._key, pack, data, header))
 
-    def _unreadable(self, pack: str) -> list[tuple[BlobKind, BlobId]]:
+    def _find_damaged(self) -> None:
+        """Which blobs are lost: all of a pack that is not there, those of a damaged one that cannot be read from it."""
+        found: dict[str, list[PackedBlob]] = {}
+        for pack, blob in self._index.blobs_in(self._lost | self._broken):
+            found.setdefault(pack, []).append(blob)
+        for pack, blobs in found.items():
+            lost = blobs if pack in self._lost else self._unreadable(pack, blobs)
+            self._damaged.update((blob.kind, blob.id) for blob in lost)
+
+    def _unreadable(self, pack: str, blobs: list[PackedBlob]) -> list[PackedBlob]:
         """The blobs of a damaged pack that cannot be read from it; most of them usually still can."""
         try:
             data = self._store.get(key_of(Folder.DATA, pack))
         except HoldfastError:
             data = b""
-        return [
-            (blob.kind, blob.id)
-            for blob in self._packs[pack]
-            if next(_unreadable_blobs(self._key, pack, data, [blob]), None) is not None
-        ]
+        return [blob for blob in blobs if next(_unreadable_blobs(self._key, pack, data, [blob]), None) is not None]
 
     # --- snapshots ----------------------------------------------------------------------------------------------------
 
@@ -228,6 +246,15 @@ def _unreadable_blobs(key: MasterKey, pack: str, data: bytes, blobs: list[Packed
                 open_blob(key, stored, wanted, where)
             except CorruptObject as error:
                 yield error
+
+
+_ENTRY = struct.Struct("<B32sIII")
+
+
+def _digest(blobs: list[PackedBlob]) -> bytes:
+    """A digest of what a pack holds, whatever the order in which it is listed."""
+    rows = sorted(_ENTRY.pack(blob.kind, blob.id, blob.offset, blob.length, blob.raw_length) for blob in blobs)
+    return hashlib.sha256(b"".join(rows)).digest()
 
 
 def _where(pack: str, blob: PackedBlob) -> Location:

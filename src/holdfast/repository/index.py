@@ -13,7 +13,7 @@ from __future__ import annotations
 import struct
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -98,6 +98,12 @@ class _Table:
         _, pack, offset, length, raw_length = _ROW.unpack_from(bucket, at)
         return pack, offset, length, raw_length
 
+    def rows(self) -> Iterator[tuple[bytes, int, int, int, int]]:
+        """Every row: id, pack number, offset, length, plaintext length."""
+        for bucket in self._buckets:
+            if bucket is not None:
+                yield from _ROW.iter_unpack(bucket)
+
     def add(self, blob: bytes, pack: int, offset: int, length: int, raw_length: int) -> None:
         """Append a row. Not safe for several threads that add."""
         number = blob[0] << 8 | blob[1]
@@ -134,6 +140,14 @@ class Index:
             return None
         pack, offset, length, raw_length = table.row(blob_id, at)
         return Location(self._packs[pack], offset, length, raw_length)
+
+    def blobs_in(self, packs: Collection[str]) -> Iterator[tuple[str, PackedBlob]]:
+        """The blobs that are read from these packs, in no order. Looks at every row, and nobody may add meanwhile."""
+        numbers = {self._numbers[pack]: pack for pack in packs if pack in self._numbers}
+        for kind, table in self._tables.items():
+            for blob, number, *place in table.rows():
+                if number in numbers:
+                    yield numbers[number], PackedBlob(BlobId(blob), kind, *place)
 
     def row(self, kind: BlobKind, blob_id: BlobId) -> int:
         """The number of a blob's row among those whose ids begin with the same two bytes; -1 when it is not known."""
