@@ -20,10 +20,11 @@ from holdfast.model.base import RecoveryTarget, TargetKind
 from holdfast.policy.retention import Rules
 from holdfast.repository.snapshot import delete_snapshot
 from holdfast.services.access import init_repository_at
-from holdfast.services.bases import bases_of
+from holdfast.services.bases import bases_of, size_of_chain
 from holdfast.services.combining import combiner
 from holdfast.services.drill import drill
 from holdfast.services.pitr import plan_pitr, restore_pitr
+from holdfast.services.restore import open_snapshot
 from holdfast.services.retention import plan_retention
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
@@ -70,6 +71,9 @@ def test_a_chain_is_taken_combined_and_proven(site: Site) -> None:
     with site.open() as repository:
         second = repository.snapshots().snapshots[2]
         assert second.point is not None
+        manifest = open_snapshot(repository, second).manifest
+        assert manifest is not None
+        assert size_of_chain(repository, second, manifest) == sum(one.bytes_processed for one in reports[:3])
         proof = drill(site.config, repository, "shop", second.point, now=now)
     assert proof.passed, proof
     assert proof.sources[0].compared.startswith("combined of 3 base backups, recovered over ")

@@ -110,7 +110,7 @@ class Spool:
                 raise WalNotReady(
                     "another process works on this spool",
                     which=self.path,
-                    wanted="one holdfast wal run (or ship) at a time",
+                    wanted="one holdfast wal run at a time",
                     found=found or "a process that has not said its name yet",
                     hint="stop it first; a spool belongs to one source of one host",
                 ) from error
