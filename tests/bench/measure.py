@@ -39,10 +39,13 @@ HEAD = (
 )
 
 
-def run(argv: Sequence[str | os.PathLike[str]], env: Mapping[str, str]) -> Run:
-    """Run a process to its end; its failure is the benchmark's."""
+def run(
+    argv: Sequence[str | os.PathLike[str]], env: Mapping[str, str], output: str | os.PathLike[str] = os.devnull
+) -> Run:
+    """Run a process to its end, its output into a file; its failure is the benchmark's."""
     started = time.monotonic()
-    child = subprocess.Popen(argv, env={**os.environ, **env}, stdout=subprocess.DEVNULL)
+    with open(output, "wb") as file:
+        child = subprocess.Popen(argv, env={**os.environ, **env}, stdout=file)
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.monotonic() - started
     child.returncode = os.waitstatus_to_exitcode(status)
