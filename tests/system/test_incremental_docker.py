@@ -38,20 +38,20 @@ stacks:
       - {{name: db, container: db-{mark}, method: base, incremental: 3}}
 """
     )
-    with contextlib.closing(docker.DockerClient(base_url=engine_socket)) as client:
-        with image_18(client, postgres_image) as image:
-            config = load(str(document))
-            made = Place(client, engine_socket, config, str(document), f"db-{mark}", f"data-{mark}", image)
-            client.volumes.create(made.volume)
-            try:
-                made.start(made.container, made.volume)
-                init_repository_at(access_of(config)).store.close()
-                yield made
-            finally:
-                for container in client.containers.list(all=True):
-                    if mark in (container.name or ""):
-                        container.remove(force=True, v=True)
-                client.volumes.get(made.volume).remove(force=True)
+    client = docker.DockerClient(base_url=engine_socket)
+    with contextlib.closing(client), image_18(client, postgres_image) as image:
+        config = load(str(document))
+        made = Place(client, engine_socket, config, str(document), f"db-{mark}", f"data-{mark}", image)
+        client.volumes.create(made.volume)
+        try:
+            made.start(made.container, made.volume)
+            init_repository_at(access_of(config)).store.close()
+            yield made
+        finally:
+            for container in client.containers.list(all=True):
+                if mark in (container.name or ""):
+                    container.remove(force=True, v=True)
+            client.volumes.get(made.volume).remove(force=True)
 
 
 def test_a_chain_of_a_container_without_a_wal_archive(place: Place) -> None:
