@@ -27,7 +27,7 @@ test: venv  ## prepare what the tests need, then run all checks and all tests
 check: venv  ## run the checks without the tests: ruff, mypy, import-linter
 	@$(VENV)/python -m deployments.local.checks --no-tests
 
-bench: venv  ## measure against restic on the same data
+bench: venv  ## measure against restic and pgBackRest on the same data
 	@$(VENV)/python -m deployments.local
 	@$(VENV)/python -m pytest -m bench -s tests/bench $(ARGS)
 
