@@ -26,10 +26,17 @@ class Run(NamedTuple):
     peak: float
 
 
-def run(argv: Sequence[str | os.PathLike[str]], env: Mapping[str, str], *, folder: Path | None = None) -> Run:
-    """Run a command to its end; its failure is the benchmark's."""
+def run(
+    argv: Sequence[str | os.PathLike[str]],
+    env: Mapping[str, str],
+    *,
+    folder: Path | None = None,
+    output: str | os.PathLike[str] = os.devnull,
+) -> Run:
+    """Run a command to its end, its output into a file; its failure is the benchmark's."""
     started = time.monotonic()
-    child = subprocess.Popen(argv, env={**_USUAL, **env}, stdout=subprocess.DEVNULL, cwd=folder)
+    with open(output, "wb") as file:
+        child = subprocess.Popen(argv, env={**_USUAL, **env}, stdout=file, cwd=folder)
     watch = _Watch(child.pid)
     _, status, usage = os.wait4(child.pid, 0)
     wall = time.monotonic() - started

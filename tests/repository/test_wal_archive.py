@@ -288,3 +288,19 @@ def test_only_what_was_left_unfinished_is_swept(tmp_path: Path) -> None:
     assert sorted(Spool(str(tmp_path)).sweep(moment + 60)) == sorted(old)
     assert sorted(os.listdir(tmp_path)) == sorted((*stay, new.name)), "one that is new may be at work"
     assert Spool(str(tmp_path)).sweep(moment + 3601) == [new.name]
+    assert Spool(str(tmp_path / "missing")).sweep(moment) == []
+
+
+def test_a_partial_segment_that_was_shipped_before_we_began_goes_with_the_whole_one(
+    archive: WalArchive, tmp_path: Path
+) -> None:
+    spool = tmp_path / "spool"
+    fill(spool, 1)
+    partial = spool / "000000010000000000000002.partial"
+    partial.write_bytes(segment_bytes(2, filled=5000))
+    Shipper(archive, Spool(str(spool)), receiving=True).ship()
+    assert archive.has(named(partial.name))
+    partial.unlink()
+    fill(spool, 2, 3)
+    Shipper(archive, Spool(str(spool)), receiving=True).ship()
+    assert not archive.has(named(partial.name))

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-import io
-import os
 import shutil
-import tarfile
 import time
 from collections.abc import Iterator
 from datetime import timedelta
 
-import docker
-import msgspec
 import pytest
 
-from holdfast.engine.client import connect
 from holdfast.errors import RestoreError
 from holdfast.model.base import RecoveryTarget, TargetKind
 from holdfast.policy.retention import Rules
 from holdfast.repository.snapshot import delete_snapshot
 from holdfast.services.access import init_repository_at
-from holdfast.services.bases import bases_of
-from holdfast.services.combining import combiner
+from holdfast.services.bases import bases_of, size_of_chain
 from holdfast.services.drill import drill
-from holdfast.services.pitr import plan_pitr, restore_pitr
+from holdfast.services.pitr import plan_pitr
+from holdfast.services.restore import open_snapshot
 from holdfast.services.retention import plan_retention
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
-from tests.support.clusters import Cluster, on_path, open_folder, open_up, programs_of
+from tests.support.clusters import Cluster, on_path, open_folder, programs_of
 from tests.support.pitr import Site, now
 
 LATEST = RecoveryTarget(TargetKind.LATEST)
@@ -70,6 +64,9 @@ def test_a_chain_is_taken_combined_and_proven(site: Site) -> None:
     with site.open() as repository:
         second = repository.snapshots().snapshots[2]
         assert second.point is not None
+        manifest = open_snapshot(repository, second).manifest
+        assert manifest is not None
+        assert size_of_chain(repository, second, manifest) == sum(one.bytes_processed for one in reports[:3])
         proof = drill(site.config, repository, "shop", second.point, now=now)
     assert proof.passed, proof
     assert proof.sources[0].compared.startswith("combined of 3 base backups, recovered over ")
@@ -95,44 +92,6 @@ def test_recovery_from_an_incremental_one(site: Site) -> None:
     finally:
         restored.stop()
         shutil.rmtree(restored.folder)
-
-
-@pytest.mark.engine
-def test_parts_are_combined_in_the_servers_image_where_this_machine_has_no_program(
-    site: Site, image_18: str, engine_socket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = site.folder / "by-image"
-    with site.open() as repository, connect(engine_socket) as engine:
-        planned = plan_pitr(repository, "shop", "db", LATEST)
-        planned = msgspec.structs.replace(planned, facts=msgspec.structs.replace(planned.facts, image=image_18))
-        with monkeypatch.context() as bare:
-            bare.setenv("PATH", os.environ["PATH"].replace(site.cluster.programs, ""))
-            restore_pitr(repository, planned, str(folder / "data"), combine=combiner(engine))
-    open_up(folder)
-    restored = Cluster(site.cluster.programs, folder, folder / "data").start()
-    try:
-        restored.wait_recovered()
-        assert restored.sql("SELECT max(n) FROM t") == "50002"
-    finally:
-        restored.stop()
-        shutil.rmtree(folder)
-
-
-@pytest.fixture
-def image_18(engine_client: docker.DockerClient, postgres_image: str, site: Site) -> Iterator[str]:
-    """An image with the programs of version 18."""
-    context = io.BytesIO()
-    with tarfile.open(fileobj=context, mode="w") as tar:
-        tar.add(os.path.dirname(site.cluster.programs), "pg")
-        lines = f"FROM {postgres_image}\nCOPY pg /opt/pg\nENV PATH=/opt/pg/bin:$PATH\n".encode()
-        member = tarfile.TarInfo("Dockerfile")
-        member.size = len(lines)
-        tar.addfile(member, io.BytesIO(lines))
-    context.seek(0)
-    name = "holdfast-test-postgres:18"
-    engine_client.images.build(fileobj=context, custom_context=True, tag=name, rm=True, network_mode="none")
-    yield name
-    engine_client.images.remove(name, force=True)
 
 
 def test_retention_keeps_what_an_incremental_one_builds_on(site: Site) -> None:

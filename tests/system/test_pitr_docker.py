@@ -23,9 +23,10 @@ from holdfast.engine.client import connect
 from holdfast.engine.exec import ContainerRunner
 from holdfast.engine.sandbox import LABEL
 from holdfast.engine.sidecar import LABEL as SIDECAR
-from holdfast.errors import HoldfastError
+from holdfast.errors import CommandFailed, HoldfastError
 from holdfast.model.wal import Lsn
 from holdfast.services.access import init_repository_at, open_repository_at
+from holdfast.services.databases import server_of
 from holdfast.services.drill import drill
 from holdfast.services.stacks import access_of, back_up
 from holdfast.services.wal import wal_sources
@@ -206,3 +207,15 @@ def test_a_stack_with_a_base_backup_is_restored_beside_itself(place: Place) -> N
 def test_a_volume_that_exists_is_never_written_into(place: Place) -> None:
     with pytest.raises(HoldfastError, match="there is a volume of this name already"):
         place.holdfast("restore", "shop", "--source", "db", "--latest", "--volume", place.volume)
+
+
+def test_a_file_lies_beside_the_programs_of_a_container_for_a_while(place: Place) -> None:
+    """As pg_basebackup reads the list of files that an incremental backup builds on."""
+    listed = os.urandom(300_000)
+    with connect(place.url) as engine, server_of(place.config, wal_sources(place.config, ["shop"])[0].spec) as server:
+        runner = ContainerRunner(engine, place.container)
+        with server.beside(listed) as path:
+            assert runner.run(["cat", path]) == listed
+            assert runner.run(["stat", "-c", "%a", path]).strip() == b"600"
+        with pytest.raises(CommandFailed, match="No such file"):
+            runner.run(["cat", path])

@@ -119,6 +119,12 @@ def find_base(repository: Repository, snapshot: Snapshot, facts: BaseFacts) -> B
     return next(base for base, _ in bases_of(repository, same) if base.snapshot == snapshot.id)
 
 
+def size_of_chain(repository: Repository, snapshot: Snapshot, manifest: Manifest) -> int:
+    """The bytes of a base backup and of all that it builds on. Raises: as `bases_of`."""
+    below = set(find_base(repository, snapshot, base_facts_of(manifest)).below)
+    return sum(s.size or 0 for s in repository.snapshots().snapshots if s.id in below or s.id == snapshot.id)
+
+
 def bases_of(
     repository: Repository, snapshots: Iterable[Snapshot], *, source: str | None = None, strict: bool = False
 ) -> list[tuple[BaseBackup, BaseFacts]]:

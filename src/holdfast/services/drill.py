@@ -97,7 +97,7 @@ def prove_snapshot(
     with reading(repository):
         data = open_snapshot(repository, snapshot)
     is_database = data.manifest is not None and data.manifest.kind == "postgres"
-    lacking = too_little_space((snapshot.size or 0) * (DATABASE_FACTOR if is_database else 1), sandboxes.free_space())
+    lacking = too_little_space(_room(repository, snapshot, data, is_database=is_database), sandboxes.free_space())
     if lacking:
         return _prove_sample(repository, snapshot, data, lacking)
     if data.manifest is not None and is_database:
@@ -107,6 +107,16 @@ def prove_snapshot(
             return _prove_base(repository, snapshot, data.manifest, sandboxes, checks, share)
         return _prove_database(repository, snapshot, data, data.manifest, sandboxes, checks)
     return _prove_tree(repository, snapshot, data, sandboxes)
+
+
+def _room(repository: Repository, snapshot: Snapshot, data: SnapshotData, *, is_database: bool) -> float:
+    """The bytes that a restore takes; of an incremental base backup with those below it."""
+    size = snapshot.size or 0
+    if data.manifest is not None and data.manifest.facts.get("builds_on"):
+        from holdfast.services.bases import size_of_chain
+
+        size = size_of_chain(repository, snapshot, data.manifest)
+    return size * (DATABASE_FACTOR if is_database else 1)
 
 
 def _prove_sample(repository: Repository, snapshot: Snapshot, data: SnapshotData, lacking: str) -> SourceProof:

@@ -58,7 +58,7 @@ class Shipper:
         self._receiving, self._workers = receiving, workers
         self._confirmed: dict[str, tuple[int, float]] = {}
         self._partials: set[str] = set()
-        self._timelines: set[int] = set()
+        self._begun = False
         self._buffers = threading.local()
 
     def ship(self, *, partial: bool = True, notify: Callable[[str], None] = lambda _: None) -> ShipReport:
@@ -120,11 +120,10 @@ class Shipper:
         return stored
 
     def _suspect_partials(self, todo: list[Waiting]) -> None:
-        """The first segment of each timeline may have been shipped while it was being received, before we began."""
-        for file in todo if self._receiving else ():
-            if file.name.kind is WalKind.SEGMENT and file.name.timeline not in self._timelines:
-                self._timelines.add(file.name.timeline)
-                self._partials.add(partial_of(file.name).text)
+        """What was there before we began may have been shipped, by whoever was before us, while it was received."""
+        if self._receiving and not self._begun:
+            self._partials.update(partial_of(file.name).text for file in todo if file.name.kind is WalKind.SEGMENT)
+        self._begun = True
 
     def _read(self, file: Waiting) -> memoryview:
         """A file's content, in a buffer that each thread uses again: fresh memory costs more than the reading."""

@@ -110,7 +110,7 @@ class Spool:
                 raise WalNotReady(
                     "another process works on this spool",
                     which=self.path,
-                    wanted="one holdfast wal run (or ship) at a time",
+                    wanted="one holdfast wal run at a time",
                     found=found or "a process that has not said its name yet",
                     hint="stop it first; a spool belongs to one source of one host",
                 ) from error
@@ -127,15 +127,18 @@ class Spool:
         server archives the segment again by itself, for its command did not succeed.
         """
         swept = []
-        with os.scandir(self.path) as entries:
-            left = [entry for entry in entries if _is_unfinished(entry.name) and entry.is_file(follow_symlinks=False)]
+        try:
+            with os.scandir(self.path) as entries:
+                left = [one for one in entries if _is_unfinished(one.name) and one.is_file(follow_symlinks=False)]
+        except OSError:
+            return []  # `waiting` tells why it cannot be read
         for entry in left:
             try:
                 if entry.stat(follow_symlinks=False).st_mtime < now - UNFINISHED_SECONDS:
                     os.unlink(entry.path)
                     swept.append(entry.name)
-            except FileNotFoundError:
-                continue  # its writer removed it meanwhile
+            except (FileNotFoundError, PermissionError):
+                continue  # its writer removed it meanwhile, or the spool cannot be written: shipping tells that
         return swept
 
     def owner(self) -> str | None:

@@ -78,12 +78,13 @@ class WalRunner:
         self._mended = ""
         self.findings: list[Finding] = []
 
-    def run(self, stop: threading.Event) -> None:
-        """Work until asked to stop; then ship once more what has come.
+    def run(self, stop: threading.Event, *, started: Callable[[WalSource], None] = lambda _: None) -> None:
+        """Work until asked to stop; then ship once more what has come. `started` is told once the spool is ours.
 
         Raises: WalNotReady while another process works on this spool.
         """
         with self._source.spool.alone():
+            started(self._source)
             try:
                 while not stop.is_set():
                     self.round()

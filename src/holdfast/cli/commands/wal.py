@@ -162,9 +162,11 @@ def _run(access: Access, stacks: tuple[str, ...], source: str | None, *, base: b
 
     with open_repository_at(access_of(config)) as repository:
         runners = [WalRunner(config, repository, found, on_gap=take_base if base else _tell_only) for found in sources]
-        for found in sources:
-            text.tell(f"holdfast: archiving the WAL of {found.spec.label} through {found.wal.spool}; stop with Ctrl-C")
         _run_all(runners, stop)
+
+
+def _tell_started(source: WalSource) -> None:
+    text.tell(f"holdfast: archiving the WAL of {source.spec.label} through {source.wal.spool}; stop with Ctrl-C")
 
 
 def _run_all(runners: list[WalRunner], stop: threading.Event) -> None:
@@ -173,7 +175,7 @@ def _run_all(runners: list[WalRunner], stop: threading.Event) -> None:
 
     def work(runner: WalRunner) -> None:
         try:
-            runner.run(stop)
+            runner.run(stop, started=_tell_started)
         except HoldfastError as error:  # only a spool that is not ours to work on ends a loop
             failed.append(error)
             stop.set()
