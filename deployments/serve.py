@@ -14,6 +14,8 @@ import os
 import sys
 
 import click
+from prefect.deployments.runner import RunnerDeployment
+from prefect.exceptions import TerminationSignal
 from prefect.runner import Runner
 
 from deployments.operate.catalog import deployments
@@ -39,8 +41,8 @@ def main(config: str, look_every: int) -> None:
         lines = [f"holdfast: error: {error}", *(f"  {line}" for line in getattr(error, "problems", ()))]
         sys.stderr.write("\n".join(lines) + "\n")
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, TerminationSignal):
+        sys.stdout.write("stopped\n")
 
 
 async def _serve(path: str, look_every: float) -> None:
@@ -65,13 +67,17 @@ async def _follow(runner: Runner, path: str, known: set[str], look_every: float)
 
 async def _add_new(runner: Runner, path: str, known: set[str]) -> None:
     """Serve what is not served yet. Raises: HoldfastError (configuration, engine)."""
-    served = await asyncio.to_thread(lambda: served_stacks(load(path)))
-    for deployment in deployments(served.config, path, labelled=served.labelled):
+    for deployment in await asyncio.to_thread(_wanted, path):  # inside the loop Prefect would make coroutines of them
         if deployment.full_name not in known:
             await runner.aadd_deployment(deployment)
             known.add(deployment.full_name)
             sys.stdout.write(f"serving {deployment.full_name}\n")
             sys.stdout.flush()
+
+
+def _wanted(path: str) -> list[RunnerDeployment]:
+    served = served_stacks(load(path))
+    return deployments(served.config, path, labelled=served.labelled)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,8 +13,10 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.schedules import CronSchedule
+from prefect.runner import Runner
 
 from deployments.operate.catalog import deployments
+from deployments.serve import _add_new
 from flows.backup import backup
 from flows.canary import canary
 from flows.drill import drill
@@ -154,3 +158,21 @@ def test_deployments_follow_the_configuration(site: Site) -> None:
     assert not made["restore", "docs"].schedules
     assert made["backup", "docs"].entrypoint == "flows.backup.backup"
     assert made["verify", "repository"].parameters["read_data_percent"] == 5.0
+
+
+def test_what_serves_serves_a_stack_that_comes_later(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    async def serve() -> list[str]:
+        runner, known = Runner(), set[str]()
+        await _add_new(runner, site.config, known)
+        first = capsys.readouterr().out
+        await _add_new(runner, site.config, known)
+        again = capsys.readouterr().out
+        text = Path(site.config).read_text()
+        Path(site.config).write_text(text.replace("stacks:\n", f"stacks:\n  late: {{paths: [{site.source}]}}\n"))
+        await _add_new(runner, site.config, known)
+        return [first, again, capsys.readouterr().out]
+
+    first, again, later = asyncio.run(serve())
+    assert "serving backup/docs" in first
+    assert again == ""
+    assert later.splitlines() == ["serving backup/late", "serving drill/late", "serving restore/late"]

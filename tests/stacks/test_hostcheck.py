@@ -12,7 +12,9 @@ from holdfast.config.loading import load
 from holdfast.config.models import Config
 from holdfast.engine.journal import Held, Journal, Line
 from holdfast.services import hostcheck
+from holdfast.services.discovery import served_stacks
 from holdfast.services.doctor import Finding
+from holdfast.services.observe import observe_engine
 from tests.stacks.conftest import Project
 
 pytestmark = pytest.mark.engine
@@ -87,3 +89,17 @@ def test_without_an_engine_the_rest_is_examined(host: Project, tmp_path: Path) -
     path.write_text(path.read_text().replace(host.url, "unix:///nowhere.sock"))
     found = examined(load(str(path)))
     assert set(found) == {"held", "disk", "spool"}
+
+
+def test_the_monitor_finds_what_nobody_protects(host: Project) -> None:
+    for title, labels in (("mine", {"holdfast.enable": "true"}), ("cache", {"holdfast.enable": "false"})):
+        volume = host.volume(title, **labels)
+        host.container(title, command=["sleep", "1000"], volumes={volume: {"bind": "/data"}})
+    other = host.client.volumes.create(f"{host.name}-other").name
+    host.client.containers.run(
+        host.blank, ["sleep", "1000"], name=f"{host.name}-other", detach=True, network_mode="none",
+        stop_signal="SIGKILL", volumes={other: {"bind": "/data"}},
+    )  # fmt: skip
+    findings, _, _ = observe_engine(served_stacks(config(host)).config)
+    lost = {found.subject for found in findings if found.kind == "volume-unprotected" and host.name in found.subject}
+    assert lost == {other}

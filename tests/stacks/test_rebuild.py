@@ -141,9 +141,11 @@ class Boom(HoldfastError):
     """A fault on purpose."""
 
 
+@pytest.mark.parametrize("steps", [("swap", "compare", "health"), pytest.param((), marks=pytest.mark.soak)])
 def test_a_fault_at_any_step_leaves_what_was_there(
-    project: Project, postgres_image: str, monkeypatch: pytest.MonkeyPatch
+    project: Project, postgres_image: str, monkeypatch: pytest.MonkeyPatch, steps: tuple[str, ...]
 ) -> None:
+    """At some steps; at each of them: `pytest -m "soak or engine" tests/stacks/test_rebuild.py`."""
     volume = start_stack(project, postgres_image)
     project.run("backup", project.name)
     database = f"{project.name}-db-1"
@@ -171,7 +173,8 @@ def test_a_fault_at_any_step_leaves_what_was_there(
         "compare": "holdfast.services.databases.prove_dump",
         "health": "holdfast.engine.rebuild.await_health",
     }
-    for step, place in faults.items():
+    for step in steps or faults:
+        place = faults[step]
         with monkeypatch.context() as patch, reopen(project.folder / "repository") as repository:
 
             def boom(*_: object, **__: object) -> None:

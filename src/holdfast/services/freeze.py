@@ -30,8 +30,9 @@ from holdfast.repository.content import find_node
 from holdfast.repository.lock import Lock
 from holdfast.repository.overlay import overlaid
 from holdfast.repository.repository import Repository
-from holdfast.services.backup import Run, SourceReport, archive_data, commit, compared_with
+from holdfast.services.commit import archive_data, commit
 from holdfast.services.holding import FreezePlan, prepared
+from holdfast.services.run import Run, SourceReport, compared_with
 from holdfast.services.stills import OURS, Stills
 from holdfast.sources.frozen import Delta, FrozenTree, LiveTree, Spool, sync_filesystem
 

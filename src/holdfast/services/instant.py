@@ -104,8 +104,11 @@ class Databases:
     def archive_points(self) -> None:
         """After everything was let go: have the WAL with the restore points archived soon."""
         for watched in self._watched:
-            if watched.spec.wal is not None and not watched.session.query(_POSITION)[0]["standby"]:
-                watched.session.execute("SELECT pg_switch_wal()")
+            try:
+                if watched.spec.wal is not None and not watched.session.query(_POSITION)[0]["standby"]:
+                    watched.session.execute("SELECT pg_switch_wal()")
+            except HoldfastError as error:  # it is archived with what comes next
+                log.warning("%s: its WAL segment was not ended: %s", watched.spec.label, error)
 
     @contextmanager
     def dump(self, spec: Postgres) -> Iterator[PostgresDump]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.config.fields import length
+from holdfast.config.labels import read_labels
 from holdfast.errors import EngineUnavailable, HoldfastError
 from holdfast.model.monitor import Finding, Severity
 from holdfast.model.snapshot import RestorePoint, restore_points
@@ -182,7 +183,8 @@ def _unprotected(config: Config, engine: Engine) -> Iterator[Finding]:
         except HoldfastError:
             continue  # it went while we looked
         users = [use.container for use in containers_using(engine, volume)]
-        if name in known or LABEL in volume.labels or not users or set(users) <= databases:
+        on_purpose = read_labels(volume.labels, "volume", name).values.get("enable") is False
+        if name in known or LABEL in volume.labels or on_purpose or not users or set(users) <= databases:
             continue
         yield Finding(
             kind="volume-unprotected",

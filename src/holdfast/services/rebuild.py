@@ -14,7 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 
 import msgspec
@@ -22,18 +22,18 @@ import msgspec
 from holdfast.engine import rebuild as make
 from holdfast.engine.client import Engine
 from holdfast.engine.inventory import take_inventory
-from holdfast.engine.volumes import create_volume, find_volume, readable_directly, remove_volume
+from holdfast.engine.volumes import create_volume, remove_volume
 from holdfast.errors import CorruptObject, HoldfastError, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
-from holdfast.model.definition import DEFINITION, FILES, IMAGES, KIND, ContainerDefinition, StackDefinition
-from holdfast.model.snapshot import RestorePoint, Snapshot
-from holdfast.policy.rebuild import HostState, RebuildPlan, State, mounts_of, plan_rebuild
+from holdfast.model.definition import FILES, IMAGES, ContainerDefinition
+from holdfast.model.snapshot import Snapshot
+from holdfast.policy.rebuild import RebuildPlan, plan_rebuild
 from holdfast.repository.content import find_node, stream_content
-from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
-from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery, base_target
+from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery
 from holdfast.services.drill import choose_point
 from holdfast.services.placement import Placement
-from holdfast.services.restore import OnProgress, RestoreReport, SnapshotData, open_snapshot, reading
+from holdfast.services.rebuild_wanted import Wanted
+from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, reading
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +61,10 @@ class Rebuild:
         self, repository: Repository, engine: Engine, stack: str, point: str = "latest", *, replace: bool = False
     ) -> None:
         self._repository, self._engine, self._replace = repository, engine, replace
-        self._point: RestorePoint = choose_point(repository, stack, point)
-        with reading(repository):
-            self._described = open_snapshot(repository, self._description())
-            self.definition = _definition(repository, self._described)
-            self._sizes = {s.source: _size(repository, s) for s in self._sources()}
-            self._bases = dict(self._base_targets())
+        self._wanted = Wanted(repository, engine, choose_point(repository, stack, point))
+        self.definition = self._wanted.definition
         self.plan: RebuildPlan = plan_rebuild(
-            self.definition, self._point.id, self._sizes, self._host(), replace=replace
+            self.definition, self._wanted.point.id, self._wanted.sizes, self._wanted.host(), replace=replace
         )
         self._undo = ExitStack()
         self._commit: list[Callable[[], None]] = []
@@ -102,7 +98,7 @@ class Rebuild:
             self._quietly_call(step)
         return RebuildReport(
             stack=self.definition.stack,
-            point=self._point.id,
+            point=self._wanted.point.id,
             seconds=time.monotonic() - started,
             restored=tuple(restored),
             made=tuple(self._made),
@@ -111,95 +107,15 @@ class Rebuild:
             notes=tuple(self._notes),
         )
 
-    # --- what is there ------------------------------------------------------------------------------------------------
-
-    def _description(self) -> Snapshot:
-        for snapshot in self._point.snapshots:
-            if snapshot.source.startswith(f"{KIND}:"):
-                return snapshot
-        raise RestoreError(
-            "the restore point has no description of the stack",
-            which=f"{self._point.stack} {self._point.id}",
-            hint="restore its data alone: holdfast restore --stack NAME, with a configuration; or --to DIR",
-        )
-
-    def _sources(self) -> list[Snapshot]:
-        return [s for s in self._point.snapshots if not s.source.startswith(f"{KIND}:")]
-
-    def _base_targets(self) -> Iterator[tuple[str, BaseTarget]]:
-        """Each server that comes back by its base backup."""
-        containers = {container.name: container for container in self.definition.containers}
-        for snapshot in self._sources():
-            name = self.definition.databases.get(snapshot.source)
-            if name is not None and name in containers:
-                mounts = mounts_of(containers[name])
-                target = base_target(self._repository, snapshot, self._sources(), mounts)
-                if target is not None:
-                    yield snapshot.source, target
-
-    def _trees(self) -> Iterator[tuple[Snapshot, str]]:
-        """Each source that is a directory, and its path on this host once it can be known."""
-        for snapshot in self._sources():
-            kind, _, name = snapshot.source.partition(":")
-            base = self._bases.get(snapshot.source)
-            if base is not None:
-                place = self._place("path" if base.source.startswith("/") else "volume", base.source)
-                yield snapshot, os.path.join(place, base.below).rstrip("/")
-            elif kind in ("volume", "path"):
-                yield snapshot, self._place(kind, name)
-
-    def _place(self, kind: str, name: str) -> str:
-        if kind == "path":
-            return name
-        try:
-            volume = find_volume(self._engine, name)
-        except SourceNotFound:
-            root = str(self._engine.info().get("DockerRootDir") or "/var/lib/docker")
-            return os.path.join(root, "volumes", name, "_data")
-        if (reason := readable_directly(self._engine, volume)) is not None:
-            raise RestoreError(
-                "the volume cannot be written from here", which=name, found=reason, hint="holdfast restore --to DIR"
-            )
-        return volume.mountpoint
-
-    def _host(self) -> HostState:
-        if not self._engine.same_machine():
-            raise RestoreError(
-                "a stack can be made again only on the engine's own host",
-                which=self._engine.url,
-                hint="run holdfast restore as root on that host",
-            )
-        targets: dict[str, State] = {}
-        free: dict[str, int] = {}
-        places: dict[str, int] = {}
-        for snapshot, path in self._trees():
-            targets[snapshot.source] = _state(path)
-            there = _existing(path)
-            free[snapshot.source] = _free_at(there)
-            places[snapshot.source] = os.stat(there).st_dev
-        root = str(self._engine.info().get("DockerRootDir") or "/")
-        for label in (set(self.definition.databases) & set(self._sizes)) - set(self._bases):
-            # What a dump becomes is at least about as large as the dump, which is not compressed.
-            free[label] = _free_at(root)
-            places[label] = os.stat(root).st_dev
-        return HostState(
-            inventory=take_inventory(self._engine),
-            networks=make.network_names(self._engine),
-            images=make.image_names(self._engine),
-            targets=targets,
-            free=free,
-            places=places,
-        )
-
-    # --- the steps ----------------------------------------------------------------------------------------------------
-
     def _bring_images(self, tell: OnStep) -> None:
         for image in self.definition.images:
             if make.has_image(self._engine, image):
                 continue
             tell(f"image {image.reference}")
             if image.saved:
-                node = find_node(self._repository.reader, self._described.tree, IMAGES + b"/" + image.saved.encode())
+                node = find_node(
+                    self._repository.reader, self._wanted.described.tree, IMAGES + b"/" + image.saved.encode()
+                )
                 make.load_image(self._engine, stream_content(self._repository.reader, node), image)
             else:
                 try:
@@ -225,9 +141,9 @@ class Rebuild:
     def _bring_data(self, tell: OnStep, on_progress: OnProgress | None) -> tuple[list[RestoreReport], list[Placement]]:
         self._make_volumes(tell)
         reports, placements = [], []
-        for snapshot, path in self._trees():
+        for snapshot, path in self._wanted.trees():
             tell(snapshot.source)
-            base = self._bases.get(snapshot.source)
+            base = self._wanted.bases.get(snapshot.source)
             placement = BasePlacement(path, base.planned, self._engine) if base else Placement(path)
             self._undo.callback(self._quietly_call, placement.undo)
             reports.append(
@@ -255,7 +171,7 @@ class Rebuild:
                 self._notes.append(f"{file.path}: there already, it was left as it is")
                 continue
             tell(file.path)
-            node = find_node(self._repository.reader, self._described.tree, FILES + b"/" + file.stored.encode())
+            node = find_node(self._repository.reader, self._wanted.described.tree, FILES + b"/" + file.stored.encode())
             data = b"".join(stream_content(self._repository.reader, node))
             self._make_folders(os.path.dirname(file.path))
             fd = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -299,11 +215,11 @@ class Rebuild:
 
     def _load_databases(self, tell: OnStep) -> list[str]:
         compared = []
-        for snapshot in self._sources():
+        for snapshot in self._wanted.sources():
             container = self.definition.databases.get(snapshot.source)
             if container is not None:
                 tell(snapshot.source)
-                base = self._bases.get(snapshot.source)
+                base = self._wanted.bases.get(snapshot.source)
                 compared.append(self._recover(snapshot, container, base) if base else self._load(snapshot, container))
             elif not snapshot.source.startswith(("volume:", "path:")):
                 hint = f"holdfast restore {snapshot.short_id} --to DIR"
@@ -405,36 +321,6 @@ def refuse(plan: RebuildPlan) -> None:
         found="; ".join(plan.problems),
         hint="holdfast restore STACK --dry-run shows everything; --replace replaces what holds data",
     )
-
-
-def _definition(repository: Repository, data: SnapshotData) -> StackDefinition:
-    node = find_node(repository.reader, data.tree, DEFINITION)
-    try:
-        return msgspec.json.decode(b"".join(stream_content(repository.reader, node)), type=StackDefinition)
-    except msgspec.DecodeError as error:
-        raise CorruptObject("a stack's description cannot be read", which="definition.json", found=str(error)) from None
-
-
-def _size(repository: Repository, snapshot: Snapshot) -> int:
-    return sum(node.size for _, node in walk(repository.reader, snapshot.tree) if node.type == "file")
-
-
-def _state(path: str) -> State:
-    if not os.path.isdir(path):
-        return "missing"
-    return "holds data" if any(name != "lost+found" for name in os.listdir(path)) else "empty"
-
-
-def _free_at(path: str) -> int:
-    """Bytes that are free for us where a path lies."""
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
-
-
-def _existing(path: str) -> str:
-    while not os.path.exists(path):
-        path = os.path.dirname(path)
-    return path
 
 
 def _remove_if_empty(path: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +20,28 @@ if TYPE_CHECKING:
     from holdfast.repository.repository import Repository
 
 _SHOWN = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What was asked for on the command line."""
+
+    what: str
+    target: str | None
+    point: str
+    source: str | None
+    patterns: tuple[str, ...]
+    to_volume: str | None
+    in_place: bool
+    stack: str | None
+    replace: bool
+    delta: bool
+    dry_run: bool
+
+    @property
+    def is_part(self) -> bool:
+        """Whether only a part of a snapshot is meant."""
+        return bool(self.patterns or self.to_volume or self.in_place)
 
 
 @click.command()
@@ -42,21 +66,7 @@ _SHOWN = 50
 )
 @click.option("--dry-run", is_flag=True, help="With --stack, --delta or a recovery target: show what would be done.")
 @recovery_options
-def command(
-    access: Access,
-    what: str,
-    target: str | None,
-    point: str,
-    source: str | None,
-    patterns: tuple[str, ...],
-    to_volume: str | None,
-    in_place: bool,
-    stack: str | None,
-    replace: bool,
-    delta: bool,
-    dry_run: bool,
-    recovery: Recovery | None,
-) -> None:
+def command(access: Access, recovery: Recovery | None, **options: Any) -> None:
     """Restore WHAT: a stack, or with --to a snapshot, a restore point, or `latest`.
 
     A stack is made again from what its restore point knows of it: images, networks, volumes, containers, data and
@@ -73,33 +83,53 @@ def command(
     With a recovery target WHAT is a stack: restore shop --source db --at "2026-11-23 10:00:00+00" brings a database's
     base backup and its WAL into a new volume, or a directory (--to), ready to start and recover to that instant.
     """
+    asked = Asked(**options)
     if recovery is not None:
-        if replace or patterns or to_volume or in_place:
-            raise click.UsageError("a recovery never replaces anything: it goes into a new volume or directory (--to)")
-        recovery.run(access, stack or what, source, to=target, dry_run=dry_run)
-        return
-    if target is not None and stack is not None:
+        _recover(access, recovery, asked)
+    elif asked.target is not None and asked.stack is not None:
         raise click.UsageError("--to names a directory, --stack restores to its place: not both")
-    part = bool(patterns or to_volume or in_place)
-    if delta:
-        _delta(access, what, source, target, part=part, dry_run=dry_run, anything=replace)
-        return
-    if part:
-        _check_part(stack, target, to_volume, in_place=in_place, whole=replace or dry_run)
-        from holdfast.cli.parts import restore_part
-
-        restore_part(access, what, source, patterns, target=target, volume=to_volume)
-        return
-    if target is None and stack is None:
-        _rebuild(access, what, point, replace=replace, dry_run=dry_run)
-        return
-    if target is not None:
+    elif asked.delta:
+        _delta(access, asked)
+    elif asked.is_part:
+        _part(access, asked)
+    elif asked.target is not None:
         with access.open() as repository:
-            reports = _to_directory(repository, access, what, target, source, replace=replace)
-    else:
+            _end(
+                access, _to_directory(repository, access, asked.what, asked.target, asked.source, replace=asked.replace)
+            )
+    elif asked.stack is not None:
         from holdfast.cli.stack import restore_stack
 
-        reports = restore_stack(access, stack or "", what, replace=replace, dry_run=dry_run)
+        _end(access, restore_stack(access, asked.stack, asked.what, replace=asked.replace, dry_run=asked.dry_run))
+    else:
+        _rebuild(access, asked)
+
+
+def _recover(access: Access, recovery: Recovery, asked: Asked) -> None:
+    if asked.replace or asked.is_part:
+        raise click.UsageError("a recovery never replaces anything: it goes into a new volume or directory (--to)")
+    recovery.run(access, asked.stack or asked.what, asked.source, to=asked.target, dry_run=asked.dry_run)
+
+
+def _part(access: Access, asked: Asked) -> None:
+    places = sum((asked.target is not None, asked.to_volume is not None, asked.in_place))
+    if asked.stack is not None or asked.replace or asked.dry_run or places != 1:
+        raise click.UsageError("a part goes to one place: --to DIR, --to-volume NAME, or --in-place")
+    from holdfast.cli.parts import restore_part
+
+    restore_part(access, asked.what, asked.source, asked.patterns, target=asked.target, volume=asked.to_volume)
+
+
+def _rebuild(access: Access, asked: Asked) -> None:
+    if asked.what == "latest":
+        raise click.UsageError("say what: holdfast restore STACK; or where to: --to DIR")
+    from holdfast.cli.rebuilding import rebuild_stack
+
+    rebuild_stack(access, asked.what, asked.point, replace=asked.replace, dry_run=asked.dry_run)
+
+
+def _end(access: Access, reports: Sequence[RestoreReport]) -> None:
+    """Show what was done as JSON where that was asked for. Raises: CorruptObject when something was lost."""
     if access.json:
         text.show_json(reports)
     damaged = [line for report in reports for line in report.damaged]
@@ -112,28 +142,12 @@ def command(
         )
 
 
-def _delta(
-    access: Access, what: str, source: str | None, target: str | None, *, part: bool, dry_run: bool, anything: bool
-) -> None:
-    if target is None or part:
+def _delta(access: Access, asked: Asked) -> None:
+    if asked.target is None or asked.is_part:
         raise click.UsageError("--delta needs a directory that holds a copy, and brings all of it: --to DIR")
     from holdfast.cli.delta import restore_in_place
 
-    restore_in_place(access, what, source, target, dry_run=dry_run, anything=anything)
-
-
-def _check_part(stack: str | None, target: str | None, volume: str | None, *, in_place: bool, whole: bool) -> None:
-    places = sum((target is not None, volume is not None, in_place))
-    if stack is not None or whole or places != 1:
-        raise click.UsageError("a part goes to one place: --to DIR, --to-volume NAME, or --in-place")
-
-
-def _rebuild(access: Access, stack: str, point: str, *, replace: bool, dry_run: bool) -> None:
-    if stack == "latest":
-        raise click.UsageError("say what: holdfast restore STACK; or where to: --to DIR")
-    from holdfast.cli.rebuilding import rebuild_stack
-
-    rebuild_stack(access, stack, point, replace=replace, dry_run=dry_run)
+    restore_in_place(access, asked.what, asked.source, asked.target, dry_run=asked.dry_run, anything=asked.replace)
 
 
 def _to_directory(
