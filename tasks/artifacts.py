@@ -10,15 +10,24 @@ from contextlib import contextmanager
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import create_progress_artifact, create_table_artifact, update_progress_artifact
+from prefect import get_client
+from prefect.artifacts import create_progress_artifact, create_table_artifact
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.sorting import ArtifactSort
 from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from holdfast.model.words import moment, seconds, size
 from holdfast.policy.pace import Pace
+from tasks.latest import Latest
 
 __all__ = ["Progress", "moment", "seconds", "show_table", "size"]
 
 log = logging.getLogger(__name__)
+
+_PATIENCE = 5.0
+"""Seconds that the last word of progress may take."""
 
 
 @contextmanager
@@ -46,11 +55,6 @@ def point_words(point: str) -> str:
 
 def link_proof(stack: str, point: str, proof: UUID, words: str) -> UUID | None:
     """Put a link to a proof under the table of the backup that it proves; the artifact of that table."""
-    from prefect import get_client
-    from prefect.client.schemas.actions import ArtifactUpdate
-    from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-    from prefect.client.schemas.sorting import ArtifactSort
-
     key = _key(f"backup-{stack}")
     table = None
     with shown_if_possible(), get_client(sync_client=True) as client:
@@ -75,7 +79,8 @@ EVERY = 3.0
 class Progress:
     """A bar for one run, with words under it: what is done, how fast, how long it will still take.
 
-    Nothing is expected until `expect` says what there was last time.
+    Nothing is expected until `expect` says what there was last time. What is shown is sent by a thread of its own, and
+    only the newest of it: a server that does not answer holds up no capture.
     """
 
     def __init__(self, title: str, subject: str, words: str) -> None:
@@ -85,6 +90,7 @@ class Progress:
         with shown_if_possible():
             made = create_progress_artifact(progress=0.0, key=_key(f"{title}-{subject}-progress"), description=words)
             self._id = made if isinstance(made, UUID) else UUID(str(made))
+        self._sender = Latest(self._send)
 
     def expect(self, sizes: Mapping[str, int]) -> None:
         """How many bytes each part will have, by its name. The first call counts."""
@@ -104,15 +110,23 @@ class Progress:
 
     def update(self, share: float | None, words: str | None = None) -> None:
         """Move the bar: `share` is between 0 and 1; None leaves it where it is said to be nobody knows where."""
-        if self._id is not None:
-            with shown_if_possible():
-                percent = round(100 * min(max(share or 0.0, 0.0), 1.0), 1)
-                update_progress_artifact(artifact_id=self._id, progress=percent, description=words)
+        self._sender.put((round(100 * min(max(share or 0.0, 0.0), 1.0), 1), words))
 
     def finish(self) -> None:
         """All of it is done."""
         now = time.monotonic()
         self.update(1.0, f"{self._words}\n\nDone: {self._pace.words(now)}")
+        self._sender.finish(_PATIENCE)
+
+    def _send(self, shown: tuple[float, str | None]) -> None:
+        """In the sender's thread: tried once, and not again as all else is that goes to the server."""
+        if self._id is None:
+            return
+        percent, words = shown
+        once = {PREFECT_CLIENT_MAX_RETRIES: 0}
+        with shown_if_possible(), temporary_settings(once), get_client(sync_client=True) as client:
+            bare = ArtifactUpdate(data=percent)
+            client.update_artifact(self._id, bare if words is None else ArtifactUpdate(data=percent, description=words))
 
 
 def _key(text: str) -> str:

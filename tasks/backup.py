@@ -62,14 +62,14 @@ def _row(source: SourceReport) -> dict[str, str]:
     share = known / source.bytes_processed if source.bytes_processed else 0.0
     return {
         "source": source.source,
-        "unreadable": str(source.incomplete) if source.incomplete else "none",
         "files": f"{source.files_new + source.files_changed + source.files_unmodified:,}",
         "changed": f"{source.files_new + source.files_changed:,}",
         "seen": size(source.bytes_processed),
         "new": size(source.bytes_added),
         "deduplicated": f"{size(max(known, 0))} ({max(share, 0.0):.1%})",
-        "stored": size(source.bytes_stored),
         "held": seconds(max(source.held.values())) if source.held else "nothing",
         "time": seconds(source.seconds),
+        "stored": size(source.bytes_stored),
+        "unreadable": str(source.incomplete) if source.incomplete else "none",
         "snapshot": source.snapshot[:8],
     }

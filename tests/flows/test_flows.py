@@ -118,11 +118,11 @@ def test_only_what_is_transient_is_tried_again(error: Exception, calls: int) -> 
 
 
 def test_the_canary_goes_the_whole_way_and_leaves_a_proof(site: Site) -> None:
-    for _ in range(5):
+    for _ in range(4):
         assert canary(config=site.config).proven
     with open_repository_at(access_of(load(site.config))) as repository:
         assert len([p for p in restore_points(repository.snapshots().snapshots) if p.stack == STACK]) == 3
-        assert len(proofs(repository).proofs) == 5
+        assert len(proofs(repository).proofs) == 4
 
 
 def test_the_monitor_shows_what_it_found_and_does_not_fail(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,6 +43,8 @@ class Site:
     port: int
     repository: Path
     config: Path = field(init=False)
+    listen: str = ""
+    said: str = ""
 
     def __post_init__(self) -> None:
         self.config = self.folder / "holdfast.yaml"
@@ -144,12 +146,21 @@ def receiver() -> Iterator[Receiver]:
         server.shutdown()
 
 
-@pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A host that is up; each test leaves it up, with the configuration that it found."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterator[Site]:
+    """A host that is up with all that can be configured; each test leaves it up. An `up` takes seconds: few do it."""
     made = make_site(tmp_path_factory.mktemp("site"), "host-a", free_port())
+    made.listen = f"127.0.0.1:{free_port()}"
+    (made.folder / "hook").write_text(f"json://127.0.0.1:{receiver.port}/hook")
+    (made.folder / "hook").chmod(0o600)
+    made.configure(
+        f"  more: {{paths: [{made.folder}/source], schedule: '*/7 * * * *'}}\n"
+        f"  less: {{paths: [{made.folder}/source], schedule: '{NEVER}'}}\n",
+        f"monitor: {{cron: '{NEVER}', listen: '{made.listen}', space_warning: 100%, space_critical: 100%}}\n"
+        f"notify: [{{name: hook, url_file: {made.folder}/hook, runs: true, severity: critical}}]\n",
+    )
     try:
-        made.up()
+        made.said = made.up()
         yield made
     finally:
         made.run("down", "--now")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -16,9 +18,10 @@ import pytest
 
 from deployments.demo.ports import free_port
 from deployments.local.engine import PrivateEngine
+from deployments.operate.server import server_environment
 from holdfast.engine.client import connect
 from holdfast.engine.volumes import create_volume, remove_volume
-from tests.operate.conftest import NEVER, Receiver, Site, make_site, until
+from tests.operate.conftest import HOLDFAST, NEVER, Receiver, Site, make_site, until
 
 
 def deployments(site: Site) -> dict[str, Any]:
@@ -72,85 +75,71 @@ def release(site: Site) -> None:
         time.sleep(0.5)
 
 
+def runs_of(site: Site, name: str) -> list[Any]:
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployments(site)[name].id]))
+    with site.client() as client:
+        return list(client.read_flow_runs(deployment_filter=chosen, limit=200))
+
+
 def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
+    assert "a failed run on host-a is told to hook" in site.said
+    assert site.listen in site.said
+    assert "next: " in site.said
     # The browser asks the API where this says.
     assert json.loads(site.get(f"{site.url}/ui-settings"))["api_url"] == f"{site.url}/api"
-    found = deployments(site)
-    assert set(found) == {
+    assert set(deployments(site)) == {
         "verify/repository@host-a",
         "monitor/monitor@host-a",
         "canary/canary@host-a",
         "follow/labels@host-a",
-        *(f"{flow}/docs@host-a" for flow in ("backup", "drill", "restore")),
+        *(f"{flow}/{stack}@host-a" for flow in ("backup", "drill", "restore") for stack in ("docs", "more", "less")),
     }
+    until(lambda: len(runs_of(site, "backup/more@host-a")) >= 2)
     assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
     assert ended(site, start(site, "drill/docs@host-a")) == "Completed"
     assert "proven" in site.run("proofs")
     # The monitor says the truth, in the terminal, as metrics and as a page.
-    address = f"127.0.0.1:{free_port()}"
-    site.configure(more=f"monitor: {{cron: {NEVER}, listen: '{address}', space_warning: 100%, space_critical: 100%}}\n")
-    assert address in site.up()
-    assert ended(site, start(site, "monitor/monitor@host-a")) == "Completed"
-    assert "holdfast_findings 0.0" in site.get(f"http://{address}/metrics")
-    assert "FINE" in site.get(f"http://{address}/")
-    assert "no findings" in site.run("monitor")
-    # A new stack appears with its schedule; the scheduler makes runs of it within a minute.
-    site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/7 * * * *'}}\n")
-    said = site.up()
-    assert "backup/more@host-a" in said
-    assert "next: " in said
-    with site.client() as client:
-        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-
-        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[deployments(site)["backup/more@host-a"].id]))
-        until(lambda: len(client.read_flow_runs(deployment_filter=chosen)) >= 2)
-
-
-def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
-    before = deployments(site)
-    with site.client() as client:
-        paused = before["backup/more@host-a"]
-        client.update_deployment_schedule(paused.id, paused.schedules[0].id, active=False)
-        client.pause_deployment(before["verify/repository@host-a"].id)
-    said = site.up()
-    assert "as they should be: 10 deployments" in said
-    assert "made" not in said
-    assert "no schedule comes" in said
-    # A changed cron expression is taken over, and the pause stays.
-    site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/9 * * * *'}}\n")
-    assert "changed: backup/more@host-a" in site.up()
-    after = deployments(site)
-    assert after["verify/repository@host-a"].paused
-    (schedule,) = after["backup/more@host-a"].schedules
-    assert (schedule.schedule.cron, schedule.active) == ("*/9 * * * *", False)
-    # A stack that is gone from the configuration is gone from the server; its backups stay.
-    site.configure()
-    assert "removed: backup/more@host-a" in site.up()
-    assert "backup/more@host-a" not in deployments(site)
+    assert "backup-missing" in site.run("monitor", code=53)  # two stacks were never backed up
+    assert 'holdfast_proven_time_seconds{stack="docs"}' in site.get(f"http://{site.listen}/metrics")
+    assert "backup-missing" in site.get(f"http://{site.listen}/")
 
 
 def test_a_failed_run_is_told_by_the_server_and_makes_the_monitor_look(site: Site, receiver: Receiver) -> None:
-    (site.folder / "hook").write_text(f"json://127.0.0.1:{receiver.port}/hook")
-    (site.folder / "hook").chmod(0o600)
-    site.configure(more=f"notify: [{{name: hook, url_file: {site.folder}/hook, runs: true, severity: critical}}]\n")
-    assert "a failed run on host-a is told to hook" in site.up()
     run = start(site, "backup/docs@host-a", stack="dosc")
     assert ended(site, run) == "Failed"
     (told,) = until(lambda: [text for text in receiver.got if "back up dosc Failed" in text])
     assert "docs@host-a" in told
     assert f"{site.url}/runs/flow-run/{run}" in told
-    monitor = deployments(site)["monitor/monitor@host-a"].id
-    with site.client() as client:
-        from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-
-        chosen = DeploymentFilter(id=DeploymentFilterId(any_=[monitor]))
-        until(lambda: [r for r in client.read_flow_runs(deployment_filter=chosen) if r.created_by])
-    # Asked for no more, it is gone; the URL was on no command line and in no log.
-    site.configure()
-    assert "removed: Holdfast: a failed run on host-a is told to hook" in site.up()
-    with site.client() as client:
-        assert not [a for a in client.read_automations() if "told to" in a.name]
+    (look,) = until(lambda: runs_of(site, "monitor/monitor@host-a"))
+    assert ended(site, look.id) == "Completed"
     assert str(receiver.port) not in site.state.log("worker").read_text()
+
+
+def test_up_again_changes_nothing_and_keeps_what_was_paused(site: Site) -> None:
+    before = deployments(site)
+    with site.client() as client:
+        for name in ("backup/more@host-a", "backup/less@host-a"):
+            client.update_deployment_schedule(before[name].id, before[name].schedules[0].id, active=False)
+        client.pause_deployment(before["verify/repository@host-a"].id)
+    said = site.up()
+    assert "as they should be: 13 deployments" in said
+    assert "made" not in said
+    assert "automation" not in said
+    assert "no schedule comes" in said
+    # A changed cron expression is taken over, and the pause stays. What is gone from the configuration is gone from the
+    # server; its backups stay.
+    site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/9 * * * *'}}\n")
+    said = site.up()
+    assert "changed: backup/more@host-a" in said
+    assert "backup/less@host-a" in said.partition("removed: ")[2]
+    assert "removed: Holdfast: a failed run on host-a is told to hook" in said
+    after = deployments(site)
+    assert after["verify/repository@host-a"].paused
+    (schedule,) = after["backup/more@host-a"].schedules
+    assert (schedule.schedule.cron, schedule.active) == ("*/9 * * * *", False)
+    assert not [name for name in after if "less" in name]
 
 
 @pytest.mark.soak
@@ -169,21 +158,75 @@ def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
     assert ended(site, later) == "Completed"
 
 
-def test_a_killed_run_does_not_stay_running(site: Site) -> None:
+def test_whatever_is_killed_no_run_stays_running(site: Site) -> None:
+    """The worker alone while a backup captures; all of the host while one captures and one plans; one just begun."""
     run = start(site, "backup/docs@host-a", config=slow(site, 60))
-    until(lambda: state(site, run) == "Running")
+    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, run))
+    kill_worker(site)
+    release(site)
+    # The process of the run outlives the worker, and tells the server itself how it ends.
+    assert ended(site, run) in ("Crashed", "Completed")
+    site.up()
+
+    captures = start(site, "backup/docs@host-a", config=slow(site, 60))
+    plans = start(site, "restore/docs@host-a", config=slow(site, 60))
+    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, captures))
+    until(lambda: running_tasks(site, plans))
+    pids = [pid for run in (captures, plans) for pid in _children_with(str(run))]
+    assert len(pids) >= 2
+    kill_worker(site)
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+    assert {state(site, run) for run in (captures, plans)} == {"Running"}
+    assert site.up().count("its process is gone") == 2
+    assert {state(site, run) for run in (captures, plans)} == {"Crashed"}
+
+    begun = start(site, "backup/docs@host-a")
+    until(lambda: state(site, begun) != "Scheduled", every=0.1)
+    kill_worker(site)
+    for pid in _children_with(str(begun)):
+        os.kill(pid, signal.SIGKILL)
+    site.up()
+    assert ended(site, begun) in ("Crashed", "Completed")
+    assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
+
+
+def kill_worker(site: Site) -> None:
     worker = site.state.daemon("worker")
     assert worker is not None
-    children = _children_with(str(run))
-    assert children
-    for pid in (worker.pid, *children):  # the host loses power
-        os.kill(pid, signal.SIGKILL)
-    until(lambda: site.state.daemon("worker") is None)
-    assert state(site, run) == "Running"
-    said = site.up()
-    assert "its process is gone" in said
-    assert state(site, run) == "Crashed"
-    assert ended(site, start(site, "backup/docs@host-a")) == "Completed"
+    os.kill(worker.pid, signal.SIGKILL)
+    until(lambda: site.state.daemon("worker") is None, every=0.1)
+
+
+@pytest.mark.soak
+def test_two_schedulers_and_two_ups_at_once_make_nothing_twice(site: Site) -> None:
+    """A second server on the same database, as a failover leaves it: `pytest -m soak tests/operate`."""
+    site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/7 * * * *'}}\n")
+    port = free_port()
+    env = {**server_environment(site.state, site.env), "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api"}
+    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    with open(site.folder / "second.log", "wb") as log:
+        second = subprocess.Popen(argv, env=env, stdout=log, stderr=log)
+    try:
+        until(lambda: answers(site, f"http://127.0.0.1:{port}/api/health"), 120)
+        ups = [subprocess.Popen([HOLDFAST, "up", "--port", str(site.port)], env=site.env) for _ in range(2)]
+        assert [process.wait(120) for process in ups] == [0, 0]
+        until(lambda: len(runs_of(site, "backup/more@host-a")) >= 5)
+        time.sleep(11)  # two turns of either scheduler
+        times = [run.expected_start_time for run in runs_of(site, "backup/more@host-a") if run.auto_scheduled]
+        assert len(times) == len(set(times)) >= 5
+    finally:
+        second.terminate()
+        second.wait(30)
+        site.configure()
+        site.up()
+
+
+def answers(site: Site, address: str) -> bool:
+    try:
+        return bool(site.get(address))
+    except OSError:
+        return False
 
 
 def test_a_server_that_goes_down_during_a_backup_learns_of_it_later(site: Site) -> None:
@@ -246,8 +289,9 @@ def test_two_hosts_with_an_engine_each_work_on_one_server(site: Site, engine_soc
                 (Path(volume.mountpoint) / "name").write_text(place.host)
             place.configure("  shop: {volumes: [shop-data]}\n", engine=url)
         process = stack.enter_context(other.working(f"{site.url}/api"))
-        site.up()
         until(lambda: "backup/shop@host-b" in deployments(site) and other.state.daemon("worker"))
+        site.up()
+        assert "backup/docs@host-b" in deployments(site)  # what one host does to its own does not touch the other's
         runs = [(place, start(site, f"backup/shop@{place.host}")) for place in (site, other)]
         for place, run in runs:
             assert ended(site, run) == "Completed"
@@ -265,8 +309,6 @@ def test_two_hosts_with_an_engine_each_work_on_one_server(site: Site, engine_soc
     with connect(engine_socket) as opened:
         remove_volume(opened, "shop-data")
     site.configure()
-    site.up()
-    assert "backup/docs@host-b" in deployments(site)  # what one host does to its own does not touch the other's
 
 
 def _children_with(run: str) -> list[int]:

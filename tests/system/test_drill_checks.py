@@ -1,7 +1,5 @@
 """Drills on a real engine: the user's checks, sandboxes that nothing else is taken for, what a kill leaves, a bound."""
 
-# ruff: noqa: F811 - the fixtures of test_main_job are asked for by their names
-
 from __future__ import annotations
 
 import os
@@ -10,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import docker
@@ -23,10 +23,28 @@ from holdfast.engine.sandbox import CREATED, LABEL, OWNER, Sandbox, reap
 from holdfast.engine.volumes import create_volume, find_volume
 from holdfast.errors import DrillFailed, EngineRefused, HoldfastError
 from holdfast.repository.repository import Repository
+from holdfast.services.access import init_repository_at
 from holdfast.services.drill import drill
-from tests.system.test_main_job import Stack, now, repository, sandboxes_left, stack  # noqa: F401  fixtures
+from holdfast.services.stacks import access_of
+from tests.system.test_main_job import Stack, made_stack, now, sandboxes_left
 
 pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def stack(engine_socket: str, postgres_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One for all: each test backs up what it finds."""
+    with (
+        closing(docker.DockerClient(base_url=engine_socket)) as client,
+        made_stack(engine_socket, client, postgres_image, tmp_path_factory.mktemp("stack")) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(scope="module")
+def repository(stack: Stack) -> Iterator[Repository]:
+    with init_repository_at(access_of(stack.config)) as made:
+        yield made
 
 
 def changed(config: Config, **keys: Any) -> Config:
@@ -41,10 +59,11 @@ def test_the_users_checks_are_asked_of_what_was_restored(
     repository: Repository,
     blank_image: str,
 ) -> None:
+    (stack.mountpoint / "index.html").write_text("the shop is open")
     stack.back_up(repository)
     volume = stack.volume
     # What production holds now must not matter to a drill.
-    stack.psql("DELETE FROM items")
+    stack.psql("DELETE FROM items WHERE t > 4000")
     (stack.mountpoint / "big").unlink()
 
     def sql(name: str, query: str, expect: str) -> dict[str, Any]:
@@ -60,16 +79,24 @@ def test_the_users_checks_are_asked_of_what_was_restored(
             **more,
         }
 
+    asked = {
+        **command("shop-answers", ""),
+        "command": ["busybox", "httpd", "-f", "-p", "8080", "-h", "/data"],
+        "port": 8080,
+        "path": "/index.html",
+        "contains": "the shop is open",
+    }
     good = {
         "sql": [sql("items", "SELECT count(*) FROM items", "5000")],
         "commands": [
             command("big-is-there", "test -s /data/big && echo whole", output="whole"),
             command("code", "exit 7", exit_code=7),
         ],
+        "http": [asked],
     }
     proof = drill(changed(stack.config, checks=good), repository, "shop", now=now)
     assert proof.passed, proof.problems
-    assert {check.name for check in proof.checks} == {"big-is-there", "code"}
+    assert {check.name for check in proof.checks} == {"big-is-there", "code", "shop-answers"}
     assert sandboxes_left(stack.client) == []
 
     bad = {
@@ -82,47 +109,21 @@ def test_the_users_checks_are_asked_of_what_was_restored(
             {**command("no-volume", "true"), "mounts": ["other-volume:/data"]},
             command("no-network", "ping -c 1 -W 1 10.255.255.1 || exit 3", exit_code=3),
         ],
+        "http": [{**asked, "contains": "closed", "timeout": "2s"}],
     }
     proof = drill(changed(stack.config, checks=bad), repository, "shop", now=now)
     assert not proof.passed
     problems = {line.split(":")[0].removeprefix("check "): line for line in proof.problems}
-    assert set(problems) == {"items", "broken", "missing", "hangs", "says-nothing", "no-image", "no-volume"}
+    sql_ones, applications = {"items", "broken"}, {"missing", "hangs", "says-nothing", "no-image", "no-volume"}
+    assert set(problems) == {*sql_ones, *applications, "shop-answers"}
     assert "wanted 4999, found 5000" in problems["items"]
     assert "did not end within 1s" in problems["hangs"]
+    assert "wanted status 200 with 'closed'" in problems["shop-answers"]
     assert sandboxes_left(stack.client) == []
     # The steps of the RTO are those of its sum.
     database = next(source for source in proof.sources if source.source == "postgres:db")
     assert [step.name for step in database.steps] == ["start a server", "load"]
     assert database.restore_seconds == pytest.approx(sum(step.seconds for step in database.steps))
-
-
-def test_an_application_is_started_on_restored_data_and_asked(
-    stack: Stack,
-    repository: Repository,
-    blank_image: str,
-) -> None:
-    (stack.mountpoint / "index.html").write_text("the shop is open")
-    stack.back_up(repository)
-    check = {
-        "name": "shop-answers",
-        "image": blank_image,
-        "mounts": [f"{stack.volume}:/data"],
-        "command": ["busybox", "httpd", "-f", "-p", "8080", "-h", "/data"],
-        "port": 8080,
-        "path": "/index.html",
-        "contains": "the shop is open",
-        "timeout": "15s",
-    }
-    proof = drill(changed(stack.config, checks={"http": [check]}), repository, "shop", now=now)
-    assert proof.passed, proof.problems
-    proof = drill(
-        changed(stack.config, checks={"http": [{**check, "contains": "closed", "timeout": "3s"}]}),
-        repository,
-        "shop",
-        now=now,
-    )
-    assert "wanted status 200 with 'closed'" in proof.problems[0]
-    assert sandboxes_left(stack.client) == []
 
 
 def test_a_destroy_refuses_everything_that_is_not_its_own_sandboxs(stack: Stack, blank_image: str) -> None:
@@ -195,7 +196,7 @@ def test_what_a_killed_drill_left_is_reaped(
     assert "removed" in done.stdout
     assert sandboxes_left(stack.client) == []
     assert stack.mountpoint.is_dir()
-    assert stack.psql("SELECT count(*) FROM items") == "5000"
+    assert stack.psql("SELECT count(*) FROM items") == "4000"  # production is as it was
 
 
 def test_a_drill_that_hangs_is_ended_and_leaves_nothing(
@@ -205,7 +206,7 @@ def test_a_drill_that_hangs_is_ended_and_leaves_nothing(
     stack.back_up(repository)
     stack.psql("CREATE TABLE slow (t int)")
     hang = {"sql": [{"name": "hang", "postgres": "db", "query": "SELECT pg_sleep(300)::text", "expect": "x"}]}
-    config = changed(stack.config, checks=hang, drill={"cron": "0 0 1 1 *", "timeout": "15s"})
+    config = changed(stack.config, checks=hang, drill={"cron": "0 0 1 1 *", "timeout": "8s"})
     started = time.monotonic()
     proof = drill(config, repository, "shop", now=now)
     assert time.monotonic() - started < 90

@@ -109,6 +109,15 @@ class Stack:
 def stack(
     engine_socket: str, engine_client: docker.DockerClient, postgres_image: str, tmp_path: Path
 ) -> Iterator[Stack]:
+    with made_stack(engine_socket, engine_client, postgres_image, tmp_path) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def made_stack(
+    engine_socket: str, engine_client: docker.DockerClient, postgres_image: str, tmp_path: Path
+) -> Iterator[Stack]:
+    """A stack with files and rows, and its configuration; gone afterwards."""
     mark = secrets.token_hex(4)
     password = tmp_path / "password"
     password.write_text("correct horse\n")

@@ -49,6 +49,8 @@ FRESH = Seen(stack="shop", newest=ago(1), last_proven=ago(1), rto=10, size=100, 
         (Wanted(shrunk=0.5), {"size": 0}, {"backup-shrank": "warning"}),
         (Wanted(shrunk=0.5), {"size": 0, "size_before": 0}, {}),
         (Wanted(), {"incomplete_since": ago(1)}, {"backup-incomplete": "warning"}),
+        (Wanted(backup_within=HOUR), {"newest": ago(-0.05)}, {}),  # two clocks are never quite the same
+        (Wanted(backup_within=HOUR), {"newest": ago(-2)}, {"backup-from-the-future": "warning"}),
     ],
 )
 def test_a_stack_is_judged(wanted: Wanted, changes: dict[str, object], found: dict[str, str]) -> None:
@@ -91,6 +93,14 @@ def test_one_that_became_worse_is_told_again() -> None:
 def test_the_longest_pause_of_a_schedule(cron: str, hours: float) -> None:
     assert longest_pause(cron, "UTC", NOW) == hours * HOUR
     assert tolerated_age(cron, "UTC", NOW) == pytest.approx(hours * HOUR + max(hours * HOUR / 10, HOUR))
+
+
+@given(jump=st.integers(-(10**9), 10**9), cron=st.sampled_from(["0 3 * * *", "*/5 * * * *", "30 2 * * sun"]))
+def test_a_schedule_goes_on_wherever_the_clock_jumps(jump: int, cron: str) -> None:
+    """Nothing is remembered of the time before: the next moment is ahead, and no farther than the longest pause."""
+    now = NOW + timedelta(seconds=jump)
+    ahead = (next_moment(cron, "Europe/Berlin", now) - now).total_seconds()
+    assert 0 < ahead <= tolerated_age(cron, "Europe/Berlin", now)
 
 
 def test_the_night_that_is_an_hour_longer_counts() -> None:
