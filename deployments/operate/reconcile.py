@@ -128,7 +128,10 @@ def _essence(automation: AutomationCore) -> str:
     def bare(value: object) -> object:
         if isinstance(value, dict):
             return {k: bare(v) for k, v in value.items() if k not in ("id", "enabled", "created", "updated") and v}
-        return [bare(item) for item in value] if isinstance(value, list) else value
+        if not isinstance(value, list):
+            return value
+        # Names are sets in Prefect's model, and come in another order from each process.
+        return sorted(value) if all(isinstance(item, str) for item in value) else [bare(item) for item in value]
 
     fields = automation.model_dump(mode="json", include={"name", "description", "trigger", "actions"})
     return json.dumps(bare(fields), sort_keys=True)
