@@ -28,7 +28,7 @@ check: venv  ## run the checks without the tests: ruff, mypy, import-linter
 	@$(VENV)/python -m deployments.local.checks --no-tests
 
 bench: venv  ## measure against restic, BorgBackup, tar and pgBackRest on the same data
-	@$(VENV)/python -m deployments.local
+	@$(VENV)/python -m deployments.local --peers
 	@$(VENV)/python -m pytest -m bench -s tests/bench $(ARGS)
 
 lock: venv  ## write requirements.lock anew from pyproject.toml, keeping what still fits

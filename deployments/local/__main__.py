@@ -1,9 +1,10 @@
-"""Prepare everything that the tests use, and say what is here and what is not: `python -m deployments.local`.
+"""Prepare everything that the tests use, and say what is here and what is not: `python -m deployments.local [--peers]`.
 
 Rules upheld here:
 - A second run does nothing but look.
 - A part that cannot be had is said with its reason, and does not fail the rest: the tests that need it are skipped
   with it.
+- What only benchmarks need, the programs to measure against, is prepared with `--peers`.
 """
 
 from __future__ import annotations
@@ -15,20 +16,22 @@ from collections.abc import Callable
 from deployments.local.engine import PrivateEngine, engine_version
 from deployments.local.images import BLANK, POSTGRES, provide
 from deployments.local.machine import CannotProvide
-from deployments.local.peers import pgbackrest, zstd
+from deployments.local.peers import borg, pgbackrest, zstd
 from deployments.local.postgres import server_programs
 from deployments.local.s3 import RcloneServer, restic_binary
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Prepare each part and print one line for it; always 0."""
-    for part, prepare in (
+    parts: list[tuple[str, Callable[[], str]]] = [
         ("engine and images", _engine),
         ("S3 server", _s3),
         ("restic", restic_binary),
         ("PostgreSQL programs", _postgres),
-        ("peers to measure by", _peers),
-    ):
+    ]
+    if "--peers" in arguments:
+        parts.append(("peers to measure by", _peers))
+    for part, prepare in parts:
         _report(part, prepare)
     return 0
 
@@ -64,9 +67,10 @@ def _postgres() -> str:
 
 def _peers() -> str:
     zstd()
+    borg()
     found = pgbackrest()
     return f"pgBackRest {found.version}, {found.path}"
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

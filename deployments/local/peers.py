@@ -30,6 +30,11 @@ def pgbackrest() -> Peer:
     return Peer(path, said.split()[-1])
 
 
+def borg() -> str:
+    """The path of BorgBackup. Raises: CannotProvide."""
+    return ensure_tool("borg", ("borgbackup",))
+
+
 def zstd() -> str:
     """The zstd program, which packs what `pg_basebackup` streams.
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from deployments.local.machine import CannotProvide
-from deployments.local.packages import ensure_tool
-from deployments.local.s3 import RcloneServer
+from deployments.local.peers import borg, zstd
+from deployments.local.s3 import RcloneServer, restic_binary
 from tests.bench.data import build_volume, change_some
 from tests.bench.measure import HEAD, Run, compare
 from tests.bench.peers import Borg, Holdfast, Peer, Restic, Tar
@@ -57,9 +57,9 @@ class Contest:
 def contest(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Contest]:
     root = tmp_path_factory.mktemp("bench")
     kinds: list[type[Peer]] = [Holdfast]
-    for kind, tool, package in ((Restic, "restic", "restic"), (Borg, "borg", "borgbackup"), (Tar, "zstd", "zstd")):
+    for kind, provide in ((Restic, restic_binary), (Borg, borg), (Tar, zstd)):
         try:
-            ensure_tool(tool, (package,))
+            provide()
             kinds.append(kind)
         except CannotProvide as error:
             print(f"without {kind.name}: {error}")
