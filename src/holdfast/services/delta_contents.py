@@ -1,0 +1,177 @@
+"""The contents of files in a delta restore: which blocks are right, and the others from the repository.
+
+Rules upheld here:
+- A block is believed by its SHA-256, never by the file's size or time.
+- A file is written in place, unless it has names outside the target: then beside, and renamed.
+- Where the repository is damaged no content is begun; a file of which a block turns out damaged is named.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import stat
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from holdfast.errors import CorruptObject, HoldfastError
+from holdfast.model.ids import BlobId
+from holdfast.repository.extract import read_blobs
+from holdfast.repository.pack import BlobKind
+from holdfast.repository.repository import Repository
+from holdfast.repository.tree import Node
+from holdfast.services.delta_acting import Acting
+from holdfast.services.delta_target import copy_beside, look, make_file, open_file
+from holdfast.services.extraction import is_zeros, write_at
+
+WAVE = 2_000
+"""Files that are looked at together: bounds memory, and still reads each pack about once."""
+
+_THREADS = 3
+
+
+@dataclass(slots=True, eq=False)
+class _File:
+    """One file on its way: `old` is where its content is now, `new` where it is written; equal when in place."""
+
+    path: bytes
+    node: Node
+    old: bytes | None
+    new: bytes
+    old_size: int = 0
+    wrong: list[tuple[BlobId, int, int]] = field(default_factory=list)
+    kept: int = 0
+    damaged: HoldfastError | None = None
+
+
+class Contents:
+    """Files that wait to be brought right, a wave at a time."""
+
+    def __init__(self, repository: Repository, do: Acting) -> None:
+        self._repository, self._do = repository, do
+        self._waiting: list[_File] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many files wait."""
+        return len(self._waiting)
+
+    def take(self, path: bytes, node: Node, *, names: int = 1) -> None:
+        """Have a file brought right with the next `write`; `names` is how many of its links may be in the target."""
+        self._waiting.append(self._file(path, node, names))
+
+    def _file(self, path: bytes, node: Node, names: int) -> _File:
+        status = self._do.look(path)
+        if status is not None and not stat.S_ISREG(status.st_mode):
+            self._do.remove(path)
+            status = None
+        if status is None:
+            return _File(path, node, None, path)
+        new = path if status.st_nlink == names else _beside(path)
+        return _File(path, node, path, new, old_size=status.st_size)
+
+    def write(self) -> None:
+        """Bring right all files that wait."""
+        files, self._waiting = self._waiting, []
+        with ThreadPoolExecutor(_THREADS, "delta") as pool:
+            list(pool.map(self._compare, files))
+        wanted: dict[BlobId, list[tuple[_File, int]]] = {}
+        for file in files:
+            self._begin(file)
+            for blob, offset, _ in file.wrong:
+                wanted.setdefault(blob, []).append((file, offset))
+        if not self._do.dry:
+            read_blobs(
+                self._repository,
+                wanted,
+                lambda blob, data: self._deliver(wanted[blob], data),
+                lambda blob, error: self._fail(wanted[blob], error),
+            )
+        for file in files:
+            self._finish(file)
+
+    def _compare(self, file: _File) -> None:
+        """Find the blocks that are not right. From several threads, each with a file of its own."""
+        fd = open_file(file.old, os.O_RDONLY) if file.old is not None else None
+        try:
+            offset = 0
+            for text in file.node.blobs:
+                blob = BlobId(bytes.fromhex(text))
+                where = self._repository.index.find(BlobKind.DATA, blob)
+                if where is None:
+                    file.damaged = CorruptObject("a blob is missing from the index", which=text[:16])
+                    return
+                if fd is not None and _has(fd, blob, offset, where.size):
+                    file.kept += where.size
+                else:
+                    file.wrong.append((blob, offset, where.size))
+                offset += where.size
+            if offset != file.node.size:
+                file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(offset))
+        finally:
+            if fd is not None:
+                os.close(fd)
+
+    def _begin(self, file: _File) -> None:
+        self._do.done.bytes_kept += file.kept
+        if file.damaged is not None:
+            file.wrong.clear()
+            return
+        fetched = sum(size for _, _, size in file.wrong)
+        if file.wrong or file.old is None or file.old_size != file.node.size or file.new != file.path:
+            self._do.done.changed += 1
+            of = "" if file.old is None else f" ({len(file.wrong)} of {len(file.node.blobs)} blocks)"
+            self._do.tell("write", file.path, of)
+        self._do.done.bytes_fetched += fetched
+        if self._do.dry:
+            return
+        if file.old is None:
+            os.close(make_file(file.new))
+        elif file.new != file.old:
+            copy_beside(file.old, file.new, file.node.size)
+
+    def _deliver(self, targets: list[tuple[_File, int]], data: bytes) -> None:
+        zeros = is_zeros(data)
+        for file, offset in targets:
+            # Beyond what was there the file is a hole already, if it has more blobs than this one.
+            if zeros and offset >= file.old_size and len(file.node.blobs) > 1:
+                continue
+            fd = open_file(file.new, os.O_WRONLY)
+            try:
+                write_at(fd, data, offset)
+            finally:
+                os.close(fd)
+
+    @staticmethod
+    def _fail(targets: list[tuple[_File, int]], error: HoldfastError) -> None:
+        for file, _ in targets:
+            file.damaged = file.damaged or error
+
+    def _finish(self, file: _File) -> None:
+        if file.damaged is not None:
+            if file.new != file.old and not self._do.dry and look(file.new) is not None:
+                os.unlink(file.new)
+            self._do.damage(file.path, str(file.damaged))
+            return
+        if not self._do.dry:
+            fd = open_file(file.new, os.O_RDWR)
+            try:
+                if os.fstat(fd).st_size != file.node.size:
+                    os.ftruncate(fd, file.node.size)
+            finally:
+                os.close(fd)
+        self._do.settle(file.new if not self._do.dry else file.path, file.node)
+        if file.new != file.path:
+            self._do.act(lambda: os.rename(file.new, file.path))
+
+
+def _has(fd: int, blob: BlobId, offset: int, size: int) -> bool:
+    data = os.pread(fd, size, offset)
+    while len(data) < size and (more := os.pread(fd, size - len(data), offset + len(data))):
+        data += more
+    return len(data) == size and hashlib.sha256(data).digest() == blob
+
+
+def _beside(path: bytes) -> bytes:
+    return os.path.join(os.path.dirname(path), b".holdfast-delta-" + secrets.token_hex(8).encode())
