@@ -12,6 +12,7 @@ Rules upheld here:
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -151,15 +152,16 @@ class PrivateEngine:
             raise CannotProvide("no private Docker Engine", found=reason, hint="run as root, or start Docker")
         ensure_docker_installed()
         self._kept = Kept()
-        had_key = os.path.lexists(TRUST_KEY)
-        try:
-            self._kept.start(_commands(self._kept))
-            self._wait(self._kept, time.monotonic() + seconds)
-        except BaseException:
-            self.stop()
-            raise
-        if not had_key and os.path.lexists(TRUST_KEY):
-            os.unlink(TRUST_KEY)
+        with _one_at_a_time():
+            had_key = os.path.lexists(TRUST_KEY)
+            try:
+                self._kept.start(_commands(self._kept))
+                self._wait(self._kept, time.monotonic() + seconds)
+            except BaseException:
+                self.stop()
+                raise
+            if not had_key and os.path.lexists(TRUST_KEY):
+                os.unlink(TRUST_KEY)
         return self
 
     def stop(self) -> None:
@@ -191,6 +193,17 @@ class PrivateEngine:
             if error is None:
                 raise
             error.add_note(str(problem))
+
+
+@contextlib.contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Two engines that start at once would take the same key, which is their identity, and leave it behind."""
+    folder = os.open(os.path.dirname(os.path.dirname(TRUST_KEY)), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _commands(kept: Kept) -> list[Command]:

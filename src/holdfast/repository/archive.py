@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject, SourceError
-from holdfast.model.entry import Entry, InlineContent, Kind, LateContent
+from holdfast.model.entry import Entry, InlineContent, Kind, LateContent, LocalFile
 from holdfast.model.ids import BlobId
 from holdfast.repository.contents import ContentReader
 from holdfast.repository.gofields import format_time, parse_time, quote
@@ -143,6 +143,14 @@ class TreeArchiver:
         held.sort(key=lambda entry: entry.path.split(b"/"))
         yield from held
 
+    def drain(self) -> None:
+        """Wait until the contents of all entries so far were read; directories stay open."""
+        self._contents.flush()
+        for directory in (*self._closing, *self._stack):
+            for node in directory.nodes:
+                if isinstance(node, PendingFile) and not isinstance(node, LateFile):
+                    node.result()
+
     def settle(self) -> None:
         """Close all directories and wait for their contents: afterwards `stats` tells everything."""
         self._close_all()
@@ -228,8 +236,12 @@ class TreeArchiver:
         first = self._links.get(inode)
         if first is None:
             found = self._capture(entry, before)
-            self._links[inode] = _FirstLink(found, entry.links - 1)
+            self._links[inode] = _FirstLink(found, entry)
             return found
+        if isinstance(entry.content, LocalFile) and (entry.size, entry.mtime_ns) != first.seen:
+            # Another file by now (inode numbers are used again), or one that changed: never the first one's content.
+            entry.links = 1
+            return self._capture(entry, before)
         first.left -= 1
         if first.left == 0:
             del self._links[inode]
@@ -280,6 +292,11 @@ class TreeArchiver:
 
     def _finished(self, pending: PendingFile) -> Iterator[Node]:
         captured = pending.result()
+        if isinstance(pending, _Link) and not pending.is_same:
+            pending.entry.links = 1
+            own = self._contents.read(pending.entry)
+            self._contents.flush()
+            captured = own.result()
         path = os.fsdecode(pending.entry.path)
         if captured.absent or (captured.vanished and pending.entry.fuzzy):
             return
@@ -317,10 +334,11 @@ class TreeArchiver:
 class _FirstLink:
     """The content of a file that has more links: on its way, or its size and blobs. `left` links are still to come."""
 
-    __slots__ = ("_blobs", "left", "pending", "size")
+    __slots__ = ("_blobs", "left", "pending", "seen", "size")
 
-    def __init__(self, found: Node | PendingFile, left: int) -> None:
-        self.left = left
+    def __init__(self, found: Node | PendingFile, entry: Entry) -> None:
+        self.left = entry.links - 1
+        self.seen = (entry.size, entry.mtime_ns)
         self.pending: PendingFile | None = None
         self.size, self._blobs = 0, b""
         if isinstance(found, Node):
@@ -340,11 +358,13 @@ class _FirstLink:
 class _Link(PendingFile):
     """A further hard link to a file whose content is still on its way."""
 
-    __slots__ = ("_first",)
+    __slots__ = ("_first", "is_same")
 
     def __init__(self, entry: Entry, first: PendingFile) -> None:
         super().__init__(entry)
         self._first = first
+        self.is_same = True
+        """Whether what was read was this inode: the first name may have gone, or become another file, before."""
 
     @property
     def submitted(self) -> bool:
@@ -355,7 +375,13 @@ class _Link(PendingFile):
 
     def result(self) -> Captured:
         captured = self._first.result()
-        self.entry.size = self._first.entry.size
+        read = self._first.entry
+        self.is_same = not (captured.vanished or captured.problem) and (read.device, read.inode) == (
+            self.entry.device,
+            self.entry.inode,
+        )
+        if self.is_same:
+            self.entry.size = read.size
         return captured
 
 

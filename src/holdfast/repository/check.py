@@ -137,8 +137,9 @@ class Checker:
         store_key = key_of(Folder.DATA, pack)
         try:
             data = self._store.get(store_key)
-        except ObjectNotFound:
-            return pack, 0, []  # already reported: it is not in the listing either
+        except ObjectNotFound as error:
+            # What the listing has not either was reported already.
+            return pack, 0, [] if pack in self._lost else [error]
         if name_of(data) == pack:
             return pack, len(data), self._check_content(pack, data)
         return pack, len(data), [corrupt(store_key, "bytes whose SHA-256 is its name", f"{len(data)} other bytes")]

@@ -70,12 +70,13 @@ class Lock:
         self._store, self._key = store, key
         self._name = ""
         self._refreshed = 0.0
+        self._lost = False
         self._stop = threading.Event()
         self._mutex = threading.Lock()
 
     def ensure_held(self) -> None:
         """Raises: RepositoryLocked when the lock was not refreshed in time and others may have removed it."""
-        if time.monotonic() - self._refreshed > STALE_SECONDS - REFRESH_SECONDS:
+        if self._lost or time.monotonic() - self._refreshed > STALE_SECONDS - REFRESH_SECONDS:
             raise RepositoryLocked(
                 "the lock on the repository was lost: it could not be refreshed in time",
                 which=self._store.location,
@@ -96,6 +97,8 @@ class Lock:
             gid=os.getgid(),
         )
         with self._mutex:
+            if self._name:
+                self._require_still_there()
             before, self._name = (
                 self._name,
                 save_object(self._store, self._key, Folder.LOCKS, msgspec.json.encode(document)),
@@ -103,6 +106,14 @@ class Lock:
             self._refreshed = time.monotonic()
             if before:
                 self._store.delete(key_of(Folder.LOCKS, before))
+
+    def _require_still_there(self) -> None:
+        """A lock that others took away is lost for good: what seemed stored may be gone. Raises: RepositoryLocked."""
+        try:
+            self._store.head(key_of(Folder.LOCKS, self._name))
+        except ObjectNotFound:
+            self._lost = True
+            self.ensure_held()
 
     def remove(self) -> None:
         """Give the lock back. A store that fails now leaves a lock that will go stale."""

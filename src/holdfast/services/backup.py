@@ -98,6 +98,8 @@ def capture_live(repository: Repository, run: Run, source: Source) -> SourceRepo
         parent = run.parent_of(repository, source)
         with repository.writer(level=run.level) as blobs:
             archiver = TreeArchiver(blobs, repository.reader, compared_with(parent), run.notify(source))
+            if hasattr(source, "drain"):
+                source.drain = archiver.drain
             entries = source.entries()
             archive_data(archiver, archiver.in_order(entries) if getattr(source, "unordered", False) else entries)
             return commit(repository, run, source, archiver, blobs, lock, parent=parent, started=started)

@@ -156,8 +156,8 @@ class _Delta:
             self._do.absent.add(self._do.target)
             return
         there = set(os.listdir(self._do.target)) - {b"lost+found"}  # a path that is no directory is an OSError here
-        nodes = safe_children(self._repository, tree, b"", lambda _path, _why: None) or []
-        if there and nodes and not anything and there.isdisjoint(path for path, _ in nodes):
+        nodes = safe_children(self._repository, tree, b"", lambda _path, _why: None)
+        if there and nodes is not None and not anything and there.isdisjoint(path for path, _ in nodes):
             raise TargetNotEmpty(
                 "the target has nothing in common with the snapshot, all of it would be removed",
                 which=os.fsdecode(self._do.target),

@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -49,6 +49,8 @@ class DirectBase:
         self._tree: PgDataTree | None = None
         self._pages: _Pages | None = None
         self._notes: list[str] = []
+        self.drain: Callable[[], None] = lambda: None
+        """Waits until everything that was handed over is read: set by whoever captures."""
 
     @property
     def label(self) -> str:
@@ -80,6 +82,7 @@ class DirectBase:
                 inspect=self._pages.look if self._pages else None,
             )
             yield from self._tree.entries()
+            self.drain()  # a file that is read after the stop holds what recovery to the backup's end must not see
             stop, label_file, map_file = _stop(session, cluster.version)
             end(session, taken)
         taken.manifest = Manifest(_timeline(label_file, self.label), start, stop, {}, cluster.system)
