@@ -31,12 +31,22 @@ def cache_folder(repository_id: str, env: Mapping[str, str] = os.environ) -> Pat
     return Path(base, repository_id)
 
 
+def origin_of(store: Store) -> Store:
+    """The store itself: what is to be checked must not be answered from a copy on this machine."""
+    return store.origin if isinstance(store, CachedStore) else store
+
+
 class CachedStore:
     """A store whose index files are kept in `folder` once they were read or written."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder / Folder.INDEX
         self._usable = True
+
+    @property
+    def origin(self) -> Store:
+        """The store without the cache."""
+        return self._store
 
     @property
     def location(self) -> str:

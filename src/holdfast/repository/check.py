@@ -24,6 +24,7 @@ from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, Unsafe
 from holdfast.model.ids import BlobId
 from holdfast.model.snapshot import Snapshot
 from holdfast.repository.blobs import batches, open_blob, open_blobs
+from holdfast.repository.cache import origin_of
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.gofields import unquote
 from holdfast.repository.index import Index, Location, read_index_file
@@ -62,7 +63,7 @@ class Checker:
     def __init__(self, repository: Repository, on_progress: Callable[[Checked], None] | None = None) -> None:
         self.done = Checked()
         self._repository = repository
-        self._store, self._key = repository.store, repository.key
+        self._store, self._key = origin_of(repository.store), repository.key
         self._on_progress = on_progress or (lambda _: None)
         self._index = Index()
         self._packs: dict[str, _Listed] = {}

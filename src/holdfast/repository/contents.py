@@ -26,7 +26,17 @@ from holdfast.repository.chunker import (
     data_and_holes,
     fixed_groups,
 )
-from holdfast.repository.local_file import TRIES, Look, held_still, is_gone, look_of, open_file, read_file, status_of
+from holdfast.repository.local_file import (
+    TRIES,
+    GrownTooLarge,
+    Look,
+    held_still,
+    is_gone,
+    look_of,
+    open_file,
+    read_file,
+    status_of,
+)
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.pending import Captured, PendingFile
 from holdfast.repository.sealing import Sealed, Wanted
@@ -109,7 +119,9 @@ class ContentReader:
 
     def _read_whole(self, entry: Entry) -> Captured:
         try:
-            data, look, changed = read_file(_path(entry), fuzzy=entry.fuzzy)
+            data, look, changed = read_file(_path(entry), fuzzy=entry.fuzzy, most=_WHOLE_FILE)
+        except GrownTooLarge:
+            return self._read_grown(entry)
         except OSError as error:
             return _failed(Captured(), error)
         if entry.inspect is not None:
@@ -118,6 +130,27 @@ class ContentReader:
         content = self._save_pieces(data, entry.cut)
         self._on_bytes(len(data))
         return Captured(content, len(data), changed=changed)
+
+    def _read_grown(self, entry: Entry) -> Captured:
+        """A file that was small when it was listed: piece by piece, right here, once."""
+        captured = Captured()
+        try:
+            fd = open_file(_path(entry))
+            try:
+                before = status_of(fd)
+                stream = FileRange(fd, 0, before.st_size)
+                pieces = fixed_groups(stream, entry.cut) if entry.cut else cut_stream(stream)
+                for piece in pieces:
+                    captured.content += self._save_group(piece, captured.size, entry)
+                    captured.size += len(piece)
+                    self._on_bytes(len(piece))
+                captured.changed = not entry.fuzzy and not held_still(before, os.fstat(fd), captured.size)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            return _failed(captured, error)
+        _adopt(entry, look_of(before), captured.size)
+        return captured
 
     def _save_group(self, group: memoryview, offset: int, entry: Entry) -> list[str]:
         if entry.inspect is not None:

@@ -15,6 +15,7 @@ import getpass
 import hashlib
 import os
 import socket
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -27,6 +28,10 @@ from holdfast.store.base import Store
 
 MIN_N = 1 << 15
 """scrypt's N for new keys; with r = 8 it takes 32 MiB and about a tenth of a second."""
+
+_OPENING_SECONDS = 0.5
+_MAX_P = 32
+"""A new key's cost: so many times N and r that opening takes half a second here, which is how restic chooses, too."""
 
 _MAX_MEMORY = 1 << 30
 _MAX_KEYS_TRIED = 20
@@ -61,14 +66,15 @@ def add_key(store: Store, master: MasterKey, password: str, *, n: int = MIN_N, n
     `n` below `MIN_N` is for tests only: it makes keys that are cheap to guess.
     """
     salt = os.urandom(64)
-    user_key = _derive(password, salt, n, 8, 1)
+    cost = _affordable_cost() if n >= MIN_N else 1
+    user_key = _derive(password, salt, n, 8, cost)
     key_file = KeyFile(
         hostname=socket.gethostname(),
         username=getpass.getuser(),
         kdf="scrypt",
         N=n,
         r=8,
-        p=1,
+        p=cost,
         created=(now or datetime.now(UTC)).isoformat().replace("+00:00", "Z"),
         data=user_key.seal(master.to_json()),
         salt=salt,
@@ -176,7 +182,28 @@ def _unlock(key_file: KeyFile, password: str, name: str) -> MasterKey:
     return MasterKey.from_json(user_key.open(key_file.data))
 
 
+def _affordable_cost() -> int:
+    started = time.perf_counter()
+    _scrypt("", b"", MIN_N, 8, 1)
+    return max(1, min(_MAX_P, round(_OPENING_SECONDS / (time.perf_counter() - started))))
+
+
+_derived: dict[bytes, MasterKey] = {}
+_MOST_DERIVED = 16
+
+
 def _derive(password: str, salt: bytes, n: int, r: int, p: int) -> MasterKey:
+    """The key of a password. Remembered while the process lives, by a digest: a run opens its repository many times."""
+    asked = hashlib.sha256(repr((password, salt, n, r, p)).encode("utf-8", "surrogateescape")).digest()
+    found = _derived.get(asked)
+    if found is None:
+        if len(_derived) >= _MOST_DERIVED:
+            _derived.clear()
+        found = _derived[asked] = _scrypt(password, salt, n, r, p)
+    return found
+
+
+def _scrypt(password: str, salt: bytes, n: int, r: int, p: int) -> MasterKey:
     material = hashlib.scrypt(
         password.encode("utf-8", "surrogateescape"),
         salt=salt,

@@ -41,11 +41,22 @@ class Still(NamedTuple):
     changed: bool
 
 
-def read_file(path: bytes, *, fuzzy: bool = False) -> Still:
-    """The whole of a regular file. `fuzzy`: it may change meanwhile, and is read once. Raises: OSError."""
+class GrownTooLarge(Exception):
+    """The file has more bytes by now than are to be held in memory: `size`."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.size = size
+
+
+def read_file(path: bytes, *, fuzzy: bool = False, most: int) -> Still:
+    """The whole of a regular file of at most `most` bytes. `fuzzy`: it may change meanwhile, and is read once.
+
+    Raises: OSError, GrownTooLarge.
+    """
     fd = open_file(path)
     try:
-        return _read_still(fd, fuzzy)
+        return _read_still(fd, fuzzy, most)
     finally:
         os.close(fd)
 
@@ -92,9 +103,11 @@ def is_gone(error: OSError) -> bool:
     return error.errno in _GONE
 
 
-def _read_still(fd: int, fuzzy: bool) -> Still:
+def _read_still(fd: int, fuzzy: bool, most: int) -> Still:
     for _ in range(TRIES):
         before = status_of(fd)
+        if before.st_size > most:
+            raise GrownTooLarge(before.st_size)
         data = _read_all(fd, before.st_size)
         changed = not fuzzy and not held_still(before, os.fstat(fd), len(data))
         if not changed:

@@ -76,7 +76,7 @@ class Lock:
 
     def ensure_held(self) -> None:
         """Raises: RepositoryLocked when the lock was not refreshed in time and others may have removed it."""
-        if self._lost or time.monotonic() - self._refreshed > STALE_SECONDS - REFRESH_SECONDS:
+        if self._lost or _clock() - self._refreshed > STALE_SECONDS - REFRESH_SECONDS:
             raise RepositoryLocked(
                 "the lock on the repository was lost: it could not be refreshed in time",
                 which=self._store.location,
@@ -84,6 +84,12 @@ class Lock:
                 found="none that the store took",
                 hint="run it again: what was uploaded is re-used",
             )
+
+    def ensure_there(self) -> None:
+        """`ensure_held`, and the store is asked, too: before what cannot be taken back. Raises: RepositoryLocked."""
+        self.ensure_held()
+        with self._mutex:
+            self._require_still_there()
 
     def write(self) -> None:
         """Store the lock with the present time, then remove what it was before."""
@@ -103,7 +109,7 @@ class Lock:
                 self._name,
                 save_object(self._store, self._key, Folder.LOCKS, msgspec.json.encode(document)),
             )
-            self._refreshed = time.monotonic()
+            self._refreshed = _clock()
             if before:
                 self._store.delete(key_of(Folder.LOCKS, before))
 
@@ -141,6 +147,11 @@ class Lock:
     def name(self) -> str:
         """The id of the lock object as it is now."""
         return self._name
+
+
+def _clock() -> float:
+    """Seconds that pass also while the machine sleeps: other hosts do not."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 @contextmanager

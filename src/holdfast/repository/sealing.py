@@ -11,6 +11,7 @@ list of `Sealed`, in the same order.
 
 from __future__ import annotations
 
+import errno
 import signal
 import struct
 import sys
@@ -21,7 +22,7 @@ import msgspec
 from holdfast.repository.blobs import Compressor, blob_id
 from holdfast.repository.chunker import MIN_SIZE
 from holdfast.repository.crypto import MasterKey
-from holdfast.repository.local_file import Look, read_file
+from holdfast.repository.local_file import GrownTooLarge, Look, read_file
 
 _LENGTH = struct.Struct("<I")
 _NOTHING = Look(0, 0, 0, 0, 0, 0, 0, 0)
@@ -65,11 +66,13 @@ def seal_files(key: MasterKey, compressor: Compressor, wanted: list[Wanted]) -> 
 
 def _seal_file(key: MasterKey, compressor: Compressor, file: Wanted) -> Sealed:
     try:
-        data, look, changed = read_file(file.path, fuzzy=file.fuzzy)
+        data, look, changed = read_file(file.path, fuzzy=file.fuzzy, most=MIN_SIZE)
+    except GrownTooLarge as error:
+        return Sealed(size=error.size)
     except OSError as error:
-        return Sealed(error.errno or 0)
-    if not data or len(data) > MIN_SIZE:
-        return Sealed(0, changed, look, len(data))
+        return Sealed(error.errno or errno.EIO)
+    if not data:
+        return Sealed(0, changed, look)
     packed = compressor.compress(data)
     stored = key.seal(data if packed is None else packed)
     return Sealed(0, changed, look, len(data), blob_id(data), 0 if packed is None else len(data), stored)

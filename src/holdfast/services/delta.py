@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 
 import msgspec
 
-from holdfast.errors import TargetNotEmpty
+from holdfast.errors import RestoreError, TargetNotEmpty
 from holdfast.model.ids import SnapshotId
 from holdfast.model.snapshot import Snapshot
 from holdfast.repository.repository import Repository
@@ -80,7 +80,8 @@ def restore_delta(
         anything: go on although the directory has nothing in common with the snapshot.
         on_progress: told now and then how far it is.
 
-    Raises: TargetNotEmpty for a directory that holds something else, TargetFull, RestoreError, UnsafeName,
+    Raises: TargetNotEmpty for a directory that holds something else, RestoreError also for one that a PostgreSQL server
+        uses, TargetFull, UnsafeName,
         CorruptObject (root tree), the store's errors. What was done by then stays: run it again.
     """
     path = os.path.realpath(os.fsencode(target))
@@ -155,6 +156,13 @@ class _Delta:
             self._do.act(lambda: os.makedirs(self._do.target, 0o700))
             self._do.absent.add(self._do.target)
             return
+        if not anything and look(os.path.join(self._do.target, b"postmaster.pid")) is not None:
+            raise RestoreError(
+                "a PostgreSQL server uses the target, or was killed in it",
+                which=os.fsdecode(self._do.target),
+                found="postmaster.pid",
+                hint="stop the server, remove a postmaster.pid that is left over; to go on all the same: --replace",
+            )
         there = set(os.listdir(self._do.target)) - {b"lost+found"}  # a path that is no directory is an OSError here
         nodes = safe_children(self._repository, tree, b"", lambda _path, _why: None)
         if there and nodes is not None and not anything and there.isdisjoint(path for path, _ in nodes):

@@ -152,9 +152,12 @@ class Contents:
         if file.damaged is not None:
             if file.new != file.old and not self._do.dry and look(file.new) is not None:
                 os.unlink(file.new)
-            self._do.damage(file.path, str(file.damaged))
+            mixed = "; what could be read of it was written" if file.wrong and file.new == file.old else ""
+            self._do.damage(file.path, f"{file.damaged}{mixed}")
             return
-        if not self._do.dry:
+        # What is right is not opened for writing: it may be a program that runs, or a file that nobody may change.
+        as_it_was = file.new == file.old and not file.wrong and file.old_size == file.node.size
+        if not self._do.dry and not as_it_was:
             fd = open_file(file.new, os.O_RDWR)
             try:
                 if os.fstat(fd).st_size != file.node.size:

@@ -187,6 +187,7 @@ def _delete(repository: Repository, before: _Found, limits: _Limits, rewritten: 
             found, copies = _measure(repository, limits), set()
             candidates = found.of(Action.DELETE)
         gone = removable(found.usage, candidates, copies)
+        lock.ensure_there()
         orphans = found.orphans & {info.key.rpartition("/")[2] for info in found.usage.unindexed}
         for each in found.expired:
             lock.ensure_held()

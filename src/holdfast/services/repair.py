@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
+from holdfast.repository.cache import origin_of
 from holdfast.repository.index import Packs, index_parts, read_index_file, write_index_file
 from holdfast.repository.objects import Folder, corrupt, key_of
 from holdfast.repository.pack import PackedBlob, header_size, read_header
@@ -103,7 +104,7 @@ def _read_index(repository: Repository) -> _Found:
     for info in repository.store.list(Folder.INDEX):
         name = info.key.rpartition("/")[2]
         try:
-            found.good[name] = read_index_file(repository.store, repository.key, name)
+            found.good[name] = read_index_file(origin_of(repository.store), repository.key, name)
         except (CorruptObject, ObjectNotFound):
             found.damaged.append(name)
     return found

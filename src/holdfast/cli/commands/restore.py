@@ -145,6 +145,8 @@ def _end(access: Access, reports: Sequence[RestoreReport]) -> None:
 def _delta(access: Access, asked: Asked) -> None:
     if asked.target is None or asked.is_part:
         raise click.UsageError("--delta needs a directory that holds a copy, and brings all of it: --to DIR")
+    if asked.what == "latest" and asked.source is None:
+        raise click.UsageError("--delta changes a directory in place, so say what to: a snapshot, or also --source")
     from holdfast.cli.delta import restore_in_place
 
     restore_in_place(access, asked.what, asked.source, asked.target, dry_run=asked.dry_run, anything=asked.replace)
