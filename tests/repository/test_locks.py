@@ -143,3 +143,18 @@ def test_the_lock_of_a_process_that_was_killed_here_goes_at_once(path: Path) -> 
 
 def _held(repository: Repository) -> list[locks.Held]:
     return list_locks(repository.store, repository.key)
+
+
+def test_a_lock_that_others_took_away_is_lost_for_good(path: Path) -> None:
+    """The network was away, another host removed it and pruned: nothing may be committed on top of that."""
+    repository = reopen(path)
+    with contextlib.suppress(RepositoryLocked), repository.lock() as lock:
+        (path / "locks" / lock.name).unlink()
+        lock.ensure_held()  # by the clock it is fresh
+        with pytest.raises(RepositoryLocked):
+            lock.ensure_there()
+        with pytest.raises(RepositoryLocked):
+            lock.write()
+        with pytest.raises(RepositoryLocked):
+            lock.ensure_held()
+        assert not list((path / "locks").iterdir())

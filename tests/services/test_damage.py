@@ -8,14 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import CorruptObject, HoldfastError, RepositoryNotFound, StoreMissing, WrongPassword
+from holdfast.errors import (
+    CorruptObject,
+    HoldfastError,
+    ObjectNotFound,
+    RepositoryNotFound,
+    StoreMissing,
+    WrongPassword,
+)
+from holdfast.repository.cache import CachedStore
 from holdfast.repository.index import read_index_file
 from holdfast.repository.objects import Folder
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.services.restore import restore_directory
 from holdfast.services.verify import verify
-from tests.support.repositories import backup_directory, latest, new_repository, reopen
+from holdfast.store.directory import DirectoryStore
+from tests.support.repositories import PASSWORD, backup_directory, latest, new_repository, reopen
 from tests.support.trees import build_sample, describe
 
 Damage = Callable[[Path], None]
@@ -179,3 +188,25 @@ def test_next_backup_heals_what_it_reads_again(repository: Repository, source: P
     fresh = reopen(repository.location)
     assert not restore_directory(fresh, latest(fresh), tmp_path / "out").damaged
     assert describe(tmp_path / "out") == describe(source)
+
+
+def test_a_pack_that_is_listed_and_cannot_be_had_is_a_problem(tmp_path: Path, repository: Repository) -> None:
+    pack = _packs(repository, BlobKind.DATA)[0]
+
+    class Forgetful(DirectoryStore):
+        def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+            if key.endswith(pack.name):
+                raise ObjectNotFound("no such object", which=key)
+            return super().get(key, offset=offset, length=length)
+
+    report = verify(open_repository(Forgetful(tmp_path / "repo"), PASSWORD), read_share=1.0)
+    assert any(pack.name in str(problem) for problem in report.problems)
+
+
+def test_index_files_are_checked_on_the_store_not_in_the_cache(tmp_path: Path, repository: Repository) -> None:
+    repository.store = CachedStore(repository.store, tmp_path / "cache")
+    repository.refresh()
+    for path in (tmp_path / "repo" / "index").iterdir():
+        _flip(path)
+    repository.refresh()  # this host has copies, and another would not get that far
+    assert verify(repository).problems
