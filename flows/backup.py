@@ -10,12 +10,12 @@ from holdfast.services.backup import BackupReport, SourceReport
 from holdfast.services.outcomes import outcome
 from tasks.artifacts import Progress
 from tasks.backup import capture, plan_sources, report_backup
-from tasks.common import tag_run
+from tasks.common import explained, tag_run
 
 
 @flow(name="backup", flow_run_name="back up {stack}", log_prints=False, persist_result=False)
 def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupReport:
-    """Capture every source of a stack into one restore point.
+    """Capture every source of a stack into one restore point. It fails when files could not be read; the point stays.
 
     Args:
         stack: The stack, by its name in the configuration.
@@ -30,12 +30,15 @@ def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupRep
         for group in plan.groups:
             reports.extend(capture(config, plan, group, allow_empty, progress))
         progress.finish()
-    report = BackupReport(
-        stack=stack,
-        point=plan.point,
-        started=plan.started,
-        seconds=(datetime.now(UTC) - plan.started).total_seconds(),
-        sources=tuple(reports),
-    )
-    report_backup(report)
+        report = BackupReport(
+            stack=stack,
+            point=plan.point,
+            started=plan.started,
+            seconds=(datetime.now(UTC) - plan.started).total_seconds(),
+            sources=tuple(reports),
+        )
+        report_backup(report)
+        if report.problem is not None:  # a run that nobody watches must not look as if all were there
+            with explained():
+                raise report.problem
     return report

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from prefect import flow
 
 from flows.backup import backup
-from holdfast.errors import WalAtRisk
+from holdfast.errors import BackupIncomplete, WalAtRisk
 from holdfast.policy.wal_findings import needs_base
 from holdfast.services.wal_status import WalStatus
 from tasks.common import explained, tag_run
@@ -27,7 +29,8 @@ def wal(stack: str, config: str = "", mend: bool = True) -> list[WalStatus]:
     ship_wal(config, stack)
     found: list[WalStatus] = look_at_wal(config, stack)
     if mend and needs_base([finding for status in found for finding in status.findings]):
-        backup(stack, config)
+        with suppress(BackupIncomplete):  # that run has failed and says so; its base backup is whole
+            backup(stack, config)
         ship_wal(config, stack)
         found = look_at_wal(config, stack)
     critical = [finding for status in found for finding in status.findings if finding.critical]

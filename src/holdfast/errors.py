@@ -227,6 +227,12 @@ class CommandFailed(SourceError):
     exit_code = 35
 
 
+class BackupIncomplete(SourceError):
+    """Files could not be read and are missing from the restore point, which was kept nonetheless."""
+
+    exit_code = 3
+
+
 class SpoolFull(SourceError):
     """There is no room for the copies of what changed while writers are held."""
 

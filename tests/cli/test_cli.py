@@ -58,6 +58,15 @@ def test_a_directory_there_and_back(shell: Shell) -> None:
     assert "freed" in shell.run("prune")
 
 
+def test_what_is_forgotten_comes_back_and_that_it_goes_again_is_said(shell: Shell) -> None:
+    first, second = (
+        json.loads(shell.run("backup", "--path", str(shell.folder / "source"), "--json"))[0]["point"] for _ in range(2)
+    )
+    shell.run("forget", "--stack", "paths", "--keep-last", "1")
+    assert "the next retention run forgets it again" in shell.run("forget", "--undo", first)
+    assert {first, second} <= set(shell.run("list").split())
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("list",), ("status",), ("verify",), ("key", "list"), ("prune", "--dry-run"), ("doctor",), ("unlock",)],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,12 @@ from holdfast.errors import ConfigError, DrillFailed, StoreUnavailable, Verifica
 from holdfast.model.snapshot import restore_points
 from holdfast.services.access import open_repository_at
 from holdfast.services.canary import STACK
+from holdfast.services.outcomes import failures, judge_failures
 from holdfast.services.proofs import proofs
-from holdfast.services.stacks import access_of
+from holdfast.services.stacks import access_of, back_up
 from tasks.common import step
 from tests.flows.conftest import Site
+from tests.support.filesystems import unreadable
 
 
 def artifact(key: str) -> Any:
@@ -72,6 +75,34 @@ def test_the_main_job(site: Site) -> None:
     assert {"backup", "verify", "retention", "restore", "drill"} == flows_tagged("holdfast")
     assert {"backup", "retention", "restore", "drill"} == flows_tagged("docs")
     assert (site.source / "file 3").read_text() == "changed"
+
+
+def test_a_run_without_some_of_its_files_fails_until_one_is_whole(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOLDFAST_STATE", str(tmp_path / "state"))
+    with unreadable(site.source / "file 3"):
+        state = backup("docs", config=site.config, return_state=True)
+    assert state.is_failed()
+    assert "1 file could not be read" in (state.message or "")
+    assert "was kept nonetheless" in (state.message or "")
+    with open_repository_at(access_of(load(site.config))) as repository:
+        (point,) = restore_points(repository.snapshots().snapshots)
+    assert point.id in (state.message or "")
+    (finding,) = judge_failures(failures())
+    assert (finding.kind, finding.subject) == ("backup-failed", "docs")
+    assert "1 file could not be read" in finding.found
+    with unreadable(site.source / "file 3"):  # the command ends otherwise, and remembers the same
+        _back_up(site)
+    assert len(failures()) == 1
+    _back_up(site)
+    assert failures() == []
+
+
+def _back_up(site: Site) -> None:
+    config = load(site.config)
+    with open_repository_at(access_of(config)) as repository:
+        back_up(config, repository, "docs", now=lambda: datetime.now(UTC))
 
 
 def test_a_mistyped_stack_fails_with_the_nearest_name(site: Site) -> None:

@@ -8,18 +8,22 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from holdfast.errors import RepositoryLocked, StoreUnavailable
+from holdfast.errors import RepositoryError, RepositoryLocked, StoreUnavailable
 from holdfast.repository import lock as locks
 from holdfast.repository.lock import LockJson, list_locks
 from holdfast.repository.objects import Folder, save_object
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.repository.snapshot import time_text
+from holdfast.repository.unlocking import unlock
+from holdfast.store.base import ObjectInfo
 from holdfast.store.directory import DirectoryStore
 from tests.repository.conftest import Restic
 from tests.support.faulty_store import Fails, FaultyStore, Rule
@@ -75,6 +79,37 @@ def test_our_own_wrong_clock_takes_nobodys_lock(path: Path, monkeypatch: pytest.
     with pytest.raises(RepositoryLocked), reopen(path).lock():
         pass
     assert [file.name for file in (path / "locks").iterdir()] == [alive]
+
+
+@pytest.mark.parametrize(
+    ("said", "written", "goes"),
+    [(-60, -60, False), (-WEEKS, -60, False), (WEEKS, -60, False), (WEEKS, -2400, True), (-2400, -2400, True)],
+)
+def test_by_hand_the_stores_clock_decides_too(path: Path, said: float, written: float, goes: bool) -> None:
+    name = _leave(path, said=said, written=written)
+    repository = reopen(path)
+    done = unlock(repository.store, repository.key)
+    assert [held.name for held in (done.removed if goes else done.kept)] == [name]
+    assert [file.name for file in (path / "locks").iterdir()] == ([] if goes else [name])
+
+
+class WithoutTimes(DirectoryStore):
+    """A store that does not say when anything was written, as the contract allows."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `Store.list`."""
+        return (replace(info, modified=None) for info in super().list(prefix))
+
+
+def test_without_the_stores_clock_only_all_locks_can_be_taken_away(path: Path) -> None:
+    name = _leave(path, said=-WEEKS, written=-WEEKS)
+    repository = open_repository(WithoutTimes(path), PASSWORD)
+    with pytest.raises(RepositoryError, match="does not tell when") as caught:
+        unlock(repository.store, repository.key)
+    assert "--all" in (caught.value.hint or "")
+    assert [file.name for file in (path / "locks").iterdir()] == [name]
+    assert len(unlock(repository.store, repository.key, everything=True).removed) == 1
+    assert not list((path / "locks").iterdir())
 
 
 @pytest.fixture

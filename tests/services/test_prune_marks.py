@@ -14,16 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import CorruptObject, RepositoryLocked, SnapshotNotFound
+from holdfast.errors import CorruptObject, RepositoryLocked, SnapshotNotFound, StoreUnavailable
 from holdfast.model.ids import BlobId
 from holdfast.model.snapshot import Snapshot
 from holdfast.policy.prune import ALL, Action, Mark, PackFacts, plan_prune
 from holdfast.policy.retention import Rules
 from holdfast.repository.forgotten import forgotten_snapshots
+from holdfast.repository.index import write_index_file
 from holdfast.repository.marks import load_marks, save_marks
 from holdfast.repository.pack import BlobKind, PackedBlob
-from holdfast.repository.repository import Repository
-from holdfast.repository.usage import Usage
+from holdfast.repository.repository import Repository, open_repository
+from holdfast.repository.usage import Usage, catch_up, measure_usage
 from holdfast.services.backup import take_backup
 from holdfast.services.prune import PruneReport, prune
 from holdfast.services.restore import restore_directory
@@ -32,9 +33,11 @@ from holdfast.services.undo import undo_forget
 from holdfast.services.verify import verify
 from holdfast.sources.tree import TreeSource
 from holdfast.store.base import ObjectInfo
+from holdfast.store.directory import DirectoryStore
 from tests.repository.conftest import Restic
 from tests.repository.conftest import referee as referee
-from tests.support.repositories import new_repository, reopen
+from tests.support.faulty_store import Fails, FaultyStore, Rule
+from tests.support.repositories import PASSWORD, new_repository, reopen
 from tests.support.trees import describe
 
 HOUR = 3600.0
@@ -240,6 +243,30 @@ def test_others_between_measuring_and_deleting(path: Path, monkeypatch: pytest.M
         assert len(reopen(path).snapshots().snapshots) == 2
     _prune(path, 80)
     assert verify(reopen(path), read_share=1).ok
+
+
+def test_a_copy_in_a_pack_that_is_not_there_is_none(path: Path) -> None:
+    repository = reopen(path)
+    with repository.lock():
+        usage = measure_usage(repository)
+        blobs = dict(usage.blobs_of(usage.packs))
+        lost = {f"{number:064x}": each for number, each in enumerate(blobs.values())}
+        write_index_file(repository.store, repository.key, lost)
+        assert catch_up(usage, leaving=blobs.keys()) == set()
+
+
+def test_a_store_that_is_away_does_not_let_go_what_can_come_back(path: Path) -> None:
+    store = FaultyStore(DirectoryStore(path))
+    repository = open_repository(store, PASSWORD)
+    trees = [snapshot.tree for snapshot in _points_of(path)]
+    with repository.lock():
+        usage = measure_usage(repository)
+        store.plan.append(Rule("*", "data/*", Fails(), times=None))
+        with pytest.raises(StoreUnavailable):
+            usage.hold(trees)
+        store.plan.clear()
+        usage = measure_usage(repository, hold=["0" * 64, *trees])  # one that is lost keeps no other from being held
+    assert all(usage.held.has(BlobKind.TREE, BlobId(bytes.fromhex(tree))) for tree in trees)
 
 
 def _between(monkeypatch: pytest.MonkeyPatch, act: Callable[[], None]) -> None:

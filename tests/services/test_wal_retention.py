@@ -13,13 +13,17 @@ from holdfast.errors import CorruptObject, TargetOutOfRange
 from holdfast.model.base import BaseFacts, RecoveryTarget, TargetKind
 from holdfast.model.entry import Entry, Kind
 from holdfast.model.wal import Lsn, WalSegment
+from holdfast.policy.recovery import needed_by
 from holdfast.policy.retention import Duration, Rules
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.backup import take_backup
+from holdfast.services.bases import bases_of
 from holdfast.services.pitr import plan_pitr
+from holdfast.services.prune import prune
 from holdfast.services.retention import forget, plan_retention
 from holdfast.services.shipping import header_for
+from holdfast.services.undo import undo_forget
 from holdfast.services.wal_expiry import expire_wal
 from holdfast.store.memory import MemoryStore
 from tests.support.repositories import new_repository_on
@@ -106,6 +110,7 @@ def test_a_window_and_a_weekly_rule(repository: Repository) -> None:
     assert {25, 28} <= set(kept)
     assert "inside the recovery window" in kept[25]
     forget(repository, plan, now=lambda: NOW)
+    _grace_passes(repository)
 
     planned = expire_wal(repository, {"shop": Duration(days=7)}, dry_run=True, now=lambda: NOW)
     done = expire_wal(repository, {"shop": Duration(days=7)}, now=lambda: NOW)
@@ -122,9 +127,34 @@ def test_a_window_and_a_weekly_rule(repository: Repository) -> None:
         plan_pitr(repository, "shop", "db", RecoveryTarget(TargetKind.TIME, time=START + timedelta(days=2)))
 
 
+def _grace_passes(repository: Repository) -> None:
+    assert prune(repository, grace_hours=0, now=lambda: NOW.timestamp()).undoable == 0
+
+
+@pytest.mark.parametrize("window", [None, Duration(days=7)])
+def test_what_is_forgotten_keeps_its_wal_as_long_as_it_can_come_back(
+    repository: Repository, window: Duration | None
+) -> None:
+    before = {name.text for name in WalArchive(repository.store, repository.key, SYSTEM).names()}
+    plan = plan_retention(repository, "shop", Rules(keep_last=1, recovery_window=window), now=lambda: NOW)
+    points = forget(repository, plan, now=lambda: NOW).points
+    # As the flow does it: forget, prune, expire.
+    assert prune(repository, now=lambda: NOW.timestamp()).undoable == len(points)
+    expire_wal(repository, {"shop": window}, now=lambda: NOW)
+    for point in points:
+        undo_forget(repository, point)
+    left = {name.text for name in WalArchive(repository.store, repository.key, SYSTEM).names()}
+    assert days(sorted(before - left)) == ([] if window is None else [2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18, 20, 21])
+    bases = bases_of(repository, repository.snapshots().snapshots, strict=True)
+    assert len(bases) == 10
+    for base, _ in bases:
+        assert {segment.name for segment in needed_by(base)} <= left
+
+
 def test_without_a_window_everything_after_the_oldest_base_stays(repository: Repository) -> None:
     plan = plan_retention(repository, "shop", Rules(keep_last=2), now=lambda: NOW)
     forget(repository, plan, now=lambda: NOW)
+    _grace_passes(repository)
     report = expire_wal(repository, {}, now=lambda: NOW)[0]
     gone = [name for decision in report.decisions if not decision.keep for name in decision.names]
     assert days(gone) == list(range(1, 25))

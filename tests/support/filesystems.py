@@ -1,7 +1,8 @@
-"""Filesystems on loop devices, for tests of what only some of them can do."""
+"""Filesystems on loop devices, for tests of what only some of them can do; and a file that nobody can read."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -39,3 +40,21 @@ def mounted(folder: Path, kind: str, options: Sequence[str] = (), *, mib: int = 
     finally:
         subprocess.run(["umount", str(top)], check=True)
         image.unlink()
+
+
+@contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """A file that even root cannot read, for the time of the block: reading it gives an input/output error.
+
+    The kernel's own: the memory of this process lies over it, whose first page is never there.
+    """
+    if not is_root():
+        pytest.skip("mounting needs root")
+    memory = f"/proc/{os.getpid()}/mem"
+    done = subprocess.run(["mount", "--bind", memory, str(path)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no file can be mounted over another here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(path)], check=True)

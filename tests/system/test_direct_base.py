@@ -20,6 +20,7 @@ from holdfast.services.restore import restore_directory
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
 from tests.support.clusters import Cluster, on_path, open_folder, open_up, programs_of
+from tests.support.filesystems import unreadable
 from tests.support.pitr import Site, now
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="reads another user's files: needs root")
@@ -134,6 +135,22 @@ def test_a_damaged_page_is_named_and_a_false_alarm_is_not(site: Site) -> None:
     assert [note for note in report.notes if "damaged" in note] == [
         f"{path.relative_to(site.cluster.data)}: page 3 is damaged on the server: its checksum is wrong"
     ]
+
+
+def test_a_file_that_cannot_be_read_fails_it_and_nothing_is_kept(site: Site) -> None:
+    # In a database that nobody connects to: the server itself does not stumble over it.
+    oid = site.cluster.sql("SELECT oid FROM pg_database WHERE datname = 'template0'")
+    path = f"base/{oid}/2619"
+    with site.open() as repository:
+        before = [snapshot.id for snapshot in repository.snapshots().snapshots]
+    with (
+        site.archiving(),
+        unreadable(site.cluster.data / path),
+        pytest.raises(SourceUnreadable, match=f"{path}: cannot be read"),
+    ):
+        site.back_up()
+    with site.open() as repository:
+        assert [snapshot.id for snapshot in repository.snapshots().snapshots] == before
 
 
 def test_a_directory_of_another_server_is_not_taken_for_it(site: Site) -> None:

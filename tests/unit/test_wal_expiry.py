@@ -115,6 +115,27 @@ def test_without_a_window_everything_after_the_oldest_kept_base_stays(
     assert {name.text for name in names if name.kind == "history"} <= kept
 
 
+@given(NUMBERS, FORKS, BASES, st.none() | WINDOWS, st.data())
+def test_what_was_forgotten_takes_nothing_from_the_others_and_keeps_what_it_needs(
+    numbers: frozenset[int],
+    fork: int | None,
+    places: list[tuple[int, int]],
+    window: Duration | None,
+    data: st.DataObject,
+) -> None:
+    names, histories, bases = made(numbers, fork, places)
+    stock = stock_of(names, histories, segment_size=SIZE)
+    gone = data.draw(st.sets(st.sampled_from([found.snapshot for found in bases])))
+    kept = [found for found in bases if found.snapshot not in gone]
+    forgotten = [found for found in bases if found.snapshot in gone]
+
+    def stays(kept: list[BaseBackup], forgotten: list[BaseBackup]) -> set[str]:
+        decisions = expire(names, stock, kept, window, now=NOW, forgotten=forgotten)
+        return {name for decision in decisions if decision.keep for name in decision.names}
+
+    assert stays(kept, forgotten) >= stays(kept, []) | (stays(bases, []) if kept else set())
+
+
 def test_without_a_base_nothing_goes() -> None:
     names, _ = archive(frozenset(range(1, 9)), None)
     assert all(decision.keep for decision in expire(names, stock_of(names, segment_size=SIZE), [], None, now=NOW))

@@ -5,6 +5,8 @@ Rules upheld here:
 - Every base backup that is kept keeps its own WAL, from its start to its stop: it can always be recovered to its end.
 - Of each history the newest base backup that ended before the window began stays with everything after it: nothing
   inside the window becomes unreachable. Without a window, everything from the oldest kept base backup on stays.
+- A base backup that was forgotten and may come back keeps what it would need then. It takes nothing from the others:
+  what goes is what goes with it and without it.
 - Histories always stay. Where no base backup is left, nothing goes: there is nothing to judge by.
 """
 
@@ -61,6 +63,7 @@ def expire(
     window: Duration | None,
     *,
     now: datetime,
+    forgotten: Sequence[BaseBackup] = (),
 ) -> list[WalDecision]:
     """What becomes of each file of an archive, in runs of the same reason, in order of names.
 
@@ -70,12 +73,18 @@ def expire(
         kept: the base backups that stay.
         window: how far back every instant must be reachable.
         now: the present.
+        forgotten: the base backups that are forgotten, and may come back.
     """
     own: dict[tuple[int, int], str] = {}
-    for base in kept:
+    for base in (*forgotten, *kept):
+        word = "base backup" if base in kept else "forgotten base backup"
         for segment in needed_by(base):
-            own[segment.timeline, segment.number] = f"base backup {base.point} needs it"
+            own[segment.timeline, segment.number] = f"{word} {base.point} needs it"
     floor, reason = _floor(kept, stock, window, now)
+    if forgotten and floor is not None:
+        lower, why = _floor([*kept, *forgotten], stock, window, now)
+        if lower is None or lower < floor:
+            floor, reason = lower, f"{why}, as long as what was forgotten can come back"
     decisions: list[WalDecision] = []
     for name in sorted(names, key=lambda name: name.text):
         keep, why = _judge(name, stock.segment_size, own, floor, reason)

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from holdfast.errors import CorruptObject, HoldfastError
+from holdfast.errors import CorruptObject, ObjectNotFound
 from holdfast.model.ids import BlobId, SnapshotId
 from holdfast.model.snapshot import Snapshot
 from holdfast.policy.prune import PackFacts
@@ -94,11 +94,14 @@ class Usage:
         self.snapshots.update(snapshot.id for snapshot in new)
 
     def hold(self, trees: Iterable[str]) -> None:
-        """Keep what these trees need although no snapshot does, as far as it can be read."""
+        """Keep what these trees need although no snapshot does, as far as it is there and whole.
+
+        Raises: the store's errors when it does not answer: then it is not known what has to be held.
+        """
         for tree in trees:
             try:
                 self._walk([tree], self.held)
-            except HoldfastError:
+            except (CorruptObject, ObjectNotFound):
                 continue  # it cannot come back any more: there is nothing to hold
 
     def _walk(self, trees: Iterable[str], into: BlobSet) -> None:
@@ -216,8 +219,8 @@ def _index_names(repository: Repository) -> list[str]:
 def catch_up(usage: Usage, *, leaving: Collection[str], hold: Iterable[str] = ()) -> set[BlobKey] | None:
     """Take in what was added since; under the exclusive lock the measurement is then true.
 
-    Returns: the blobs of packs in `leaving` of which a new pack has a copy; None when index files that were measured
-    are gone, and all must be measured anew.
+    Returns: the blobs of packs in `leaving` of which a new pack that is there has a copy; None when index files that
+    were measured are gone, and all must be measured anew.
 
     Raises: as `measure_usage`.
     """
@@ -226,11 +229,11 @@ def catch_up(usage: Usage, *, leaving: Collection[str], hold: Iterable[str] = ()
         return None
     new = [name for name in names if name not in usage.files]
     known = set(usage.packs)
-    if new:
-        usage.listed |= {info.key.rpartition("/")[2]: info for info in usage.repository.store.list(Folder.DATA)}
+    there = {info.key.rpartition("/")[2]: info for info in usage.repository.store.list(Folder.DATA)} if new else {}
+    usage.listed |= there
     usage.take_files(new)
     copies: set[BlobKey] = set()
-    for _, blobs in usage.blobs_of(usage.packs.keys() - known):
+    for _, blobs in usage.blobs_of((usage.packs.keys() - known) & there.keys()):
         for blob in blobs:
             where = usage.index.find(blob.kind, blob.id)
             if where is not None and where.pack in leaving:

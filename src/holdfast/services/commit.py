@@ -3,6 +3,7 @@
 Rules upheld here:
 - An empty tree whose last snapshot had files is a mistake (a wrong name, an unmounted disk) until someone says
   otherwise: SourceEmpty, nothing committed.
+- A source that is `all_or_nothing` (the files of a database server) is not committed without one of its files.
 - The lock is checked once more before the snapshot is stored.
 """
 
@@ -16,7 +17,7 @@ from datetime import datetime
 import msgspec
 
 from holdfast import __version__
-from holdfast.errors import CorruptObject, SourceEmpty
+from holdfast.errors import CorruptObject, SourceEmpty, SourceUnreadable
 from holdfast.model import manifest as layout
 from holdfast.model.entry import Entry, InlineContent, Kind, Source
 from holdfast.model.ids import PointId
@@ -29,6 +30,10 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.snapshot import SnapshotJson, save_snapshot, time_text
 from holdfast.repository.writer import Added, BlobWriter
 from holdfast.services.run import Run, SourceReport
+
+_UNREADABLE = ": cannot be read: "
+"""What the archiver says of a file that it could not read."""
+_SHOWN = 3
 
 
 def commit(
@@ -46,9 +51,11 @@ def commit(
     """Finish a capture: manifest, packs, index, and the snapshot last.
 
     `before` are the counts of a first pass, for the report: what was new since the parent snapshot was seen by it.
-    Raises: SourceEmpty, the store's errors; then no snapshot was made.
+    Raises: SourceEmpty, SourceUnreadable, the store's errors; then no snapshot was made.
     """
     archiver.settle()  # what goes wrong with the last contents belongs in the manifest
+    if archiver.stats.unreadable and getattr(source, "all_or_nothing", False):
+        _refuse_incomplete(source, archiver.stats)
     if not archiver.stats.files and parent is not None and not run.allow_empty:
         _refuse_emptied(repository, source, parent)
     stats = archiver.stats if before is None else _both(before, archiver.stats)
@@ -64,7 +71,7 @@ def commit(
 
 def _both(first: TreeStats, second: TreeStats) -> TreeStats:
     """The counts of two passes over one tree: the second knows what there is, the first what was new."""
-    unreadable = [note for note in first.notes if ": cannot be read: " in note]
+    unreadable = [note for note in first.notes if _UNREADABLE in note]
     changed = min(first.files_new + first.files_changed, second.files)
     return TreeStats(
         files_new=min(first.files_new, second.files),
@@ -120,6 +127,17 @@ def _refuse_emptied(repository: Repository, source: Source, parent: Snapshot) ->
             found="none",
             hint="check the name and that its disk is mounted; if it is meant to be empty: --allow-empty",
         )
+
+
+def _refuse_incomplete(source: Source, stats: TreeStats) -> None:
+    lines = [note for note in stats.notes if _UNREADABLE in note]
+    raise SourceUnreadable(
+        "files of the data directory cannot be read, and without them it is no base backup: nothing was kept",
+        which=source.label,
+        wanted="every file",
+        found="; ".join(lines[:_SHOWN]) + (f"; and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""),
+        hint="look at the server's disk (dmesg, smartctl -a): what cannot be read here, the server cannot read either",
+    )
 
 
 def _snapshot_json(

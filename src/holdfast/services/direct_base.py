@@ -6,6 +6,7 @@ Rules upheld here:
   the wrong place.
 - A page whose checksum is wrong is read once more; one that was changed since the backup began is the WAL's affair.
   Whatever is still wrong is named in the snapshot's notes, and the backup goes on: the rest of it is worth having.
+- A file that cannot be read at all fails the backup, and nothing is committed: a data directory without it is none.
 
 Source: PostgreSQL manual, "Making a Base Backup Using the Low Level API".
 """
@@ -42,6 +43,9 @@ class DirectBase:
         root: PGDATA, as it can be read from here.
         tablespaces: where each tablespace can be read from here, by its oid.
     """
+
+    all_or_nothing = True
+    """Whoever captures commits nothing when a file cannot be read."""
 
     def __init__(self, server: Server, wanted: Wanted, *, root: str, tablespaces: Mapping[int, str]) -> None:
         self._server, self._wanted, self._root, self._tablespaces = server, wanted, root, dict(tablespaces)

@@ -4,8 +4,9 @@ Rules upheld here:
 - Sessions are opened after the first pass and just before anything is held; while it is held, each database costs a
   statement or two. Dumps run afterwards, in transactions that were begun at the instant.
 - A server whose WAL is archived gets a named restore point there: a recovery to it belongs to the volumes.
-- A server that is not dumped and cannot be asked keeps nobody from being backed up: its position is not known, and a
-  warning says so. One that is dumped then fails, before anything is held.
+- A server that is not dumped and cannot be asked, before or at the freeze, keeps nobody from being backed up: its
+  position is not known, and a warning says so. What it is asked is bounded in time: others are held meanwhile.
+  One that is dumped and cannot be asked fails the backup, before anything is held.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_WATCHED_MS = 5000
+"""How long a statement may take on a server that is only watched, milliseconds."""
 _POSITION = f"SELECT ({POSITION})::text AS lsn, pg_is_in_recovery() AS standby"
 
 
@@ -64,7 +67,9 @@ class Databases:
                 continue
             try:
                 server = self._opened.enter_context(server_of(self._config, spec))
-                self._watched.append(_Watched(spec, self._opened.enter_context(server.session())))
+                session = self._opened.enter_context(server.session())
+                session.execute(f"SET statement_timeout = {_WATCHED_MS}")
+                self._watched.append(_Watched(spec, session))
             except HoldfastError as error:
                 log.warning("%s: its position at the freeze is not known: %s", spec.label, error)
 
@@ -76,7 +81,10 @@ class Databases:
         self._pinned[spec.label] = server, self._opened.enter_context(PinnedCluster(server, names))
 
     def take(self) -> Mapping[str, object]:
-        """Fix the instant, while everything is held; what is to be stored with each of the stack's volumes."""
+        """Fix the instant, while everything is held; what is to be stored with each of the stack's volumes.
+
+        Raises: DatabaseUnavailable, CommandFailed of a server that is dumped.
+        """
         positions: dict[str, str] = {}
         points: dict[str, dict[str, str]] = {}
         times: dict[str, str] = {}
@@ -85,16 +93,22 @@ class Databases:
             if instant is not None:
                 positions[label], times[label] = instant.lsn, instant.time.isoformat()
         for watched in self._watched:
-            row = watched.session.query(_POSITION)[0]
-            positions[watched.spec.label] = str(row["lsn"])
-            if watched.spec.wal is not None and not row["standby"]:
-                points[watched.spec.label] = self._restore_point(watched.session)
+            try:
+                self._ask(watched, positions, points)
+            except HoldfastError as error:
+                log.warning("%s: its place at the freeze is not known: %s", watched.spec.label, error)
         found: dict[str, Mapping[str, object]] = {
             "wal_positions": positions,
             "database_times": times,
             "restore_points": points,
         }
         return {name: values for name, values in found.items() if values}
+
+    def _ask(self, watched: _Watched, positions: dict[str, str], points: dict[str, dict[str, str]]) -> None:
+        row = watched.session.query(_POSITION)[0]
+        positions[watched.spec.label] = str(row["lsn"])
+        if watched.spec.wal is not None and not row["standby"]:
+            points[watched.spec.label] = self._restore_point(watched.session)
 
     def _restore_point(self, session: Session) -> dict[str, str]:
         name = f"holdfast-{self._point}"

@@ -2,6 +2,7 @@
 
 Rules upheld here:
 - Only failures are kept; the next run of the same job that succeeds takes its failure away.
+- A run that came to its end and left something out has not succeeded: its problem is remembered like a failure.
 - It needs neither the store nor a server: a run that failed because of them is remembered all the same.
 - That it cannot be remembered fails nothing.
 """
@@ -13,6 +14,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -37,17 +39,32 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     hint: str = ""
 
 
+@dataclass(slots=True)
+class Ending:
+    """How a job ends that raises nothing: with `problem` it counts as failed."""
+
+    problem: HoldfastError | None = None
+
+
 @contextmanager
-def outcome(job: Job, subject: str) -> Iterator[None]:
+def outcome(job: Job, subject: str) -> Iterator[Ending]:
     """Remember how the block ends. What it raises goes on."""
+    ending = Ending()
     try:
-        yield
+        yield ending
     except Exception as error:
-        hint = (error.hint or "") if isinstance(error, HoldfastError) else ""
-        found = str(error) or type(error).__name__
-        _keep(Failure(job=job, subject=subject, time=datetime.now(UTC), found=found, hint=hint))
+        _keep(_failure(job, subject, error))
         raise
-    _drop(job, subject)
+    if ending.problem is not None:
+        _keep(_failure(job, subject, ending.problem))
+    else:
+        _drop(job, subject)
+
+
+def _failure(job: Job, subject: str, error: Exception) -> Failure:
+    hint = (error.hint or "") if isinstance(error, HoldfastError) else ""
+    found = str(error) or type(error).__name__
+    return Failure(job=job, subject=subject, time=datetime.now(UTC), found=found, hint=hint)
 
 
 def failures() -> list[Failure]:

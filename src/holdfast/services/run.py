@@ -8,6 +8,7 @@ from datetime import datetime
 
 import msgspec
 
+from holdfast.errors import BackupIncomplete
 from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import Snapshot
@@ -59,6 +60,21 @@ class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
     def incomplete(self) -> int:
         """Files of all sources that could not be read."""
         return sum(source.incomplete for source in self.sources)
+
+    @property
+    def problem(self) -> BackupIncomplete | None:
+        """What is wrong with a run that came to its end: files are missing from what it made."""
+        if not self.incomplete:
+            return None
+        where = ", ".join(source.source for source in self.sources if source.incomplete)
+        files = "1 file" if self.incomplete == 1 else f"{self.incomplete} files"
+        return BackupIncomplete(
+            f"{files} could not be read; the restore point {self.point} was kept nonetheless",
+            which=self.stack,
+            wanted="every file of its sources",
+            found=f"some are missing from {where}",
+            hint="the notes of the run name them: make them readable, or exclude them",
+        )
 
 
 @dataclass(frozen=True, slots=True)

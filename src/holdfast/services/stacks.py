@@ -272,9 +272,10 @@ def back_up(
 ) -> BackupReport:
     """Plan a stack's backup and capture every source, one group after the other.
 
-    What an earlier run left held is let go first. Raises: as the two; SourceBusy while another backup of it runs.
+    What an earlier run left held is let go first. Files that could not be read are the report's `problem`, and
+    remembered as one. Raises: as the two; SourceBusy while another backup of it runs.
     """
-    with outcome("backup", stack), only_one(config, stack):
+    with outcome("backup", stack) as ending, only_one(config, stack):
         plan = plan_backup(config, stack, now=now())
         sources = tuple(
             report
@@ -283,8 +284,10 @@ def back_up(
                 config, repository, plan, group, allow_empty=allow_empty, on_progress=on_progress
             )
         )
-    seconds = (now() - plan.started).total_seconds()
-    return BackupReport(stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=sources)
+        seconds = (now() - plan.started).total_seconds()
+        report = BackupReport(stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=sources)
+        ending.problem = report.problem
+    return report
 
 
 @contextmanager

@@ -5,6 +5,8 @@ Rules upheld here:
   read: it might be the one that needs it.
 - A cluster is judged by all of its base backups, of whatever stack. Its window is the longest of theirs; a stack whose
   window is not known keeps everything that follows its oldest base backup.
+- What was forgotten and can still come back counts like what is there: a base backup without its WAL is worth nothing.
+  What cannot be read cannot come back, and is left out.
 - Oldest first: what is left after an interruption is whole from some base backup on.
 """
 
@@ -23,6 +25,7 @@ from holdfast.model.snapshot import Snapshot
 from holdfast.model.wal import parse_wal_name
 from holdfast.policy.retention import Duration
 from holdfast.policy.wal_expiry import WalDecision, bases_for_window, expire, range_of
+from holdfast.repository.forgotten import forgotten_snapshots
 from holdfast.repository.lock import Lock
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive, systems
@@ -74,13 +77,22 @@ def expire_wal(
         snapshots = readable_snapshots(repository)
         stacks = {snapshot.id: snapshot.stack for snapshot in snapshots}
         bases = [base for base, _ in bases_of(repository, snapshots, strict=True)]
+        forgotten = _forgotten_bases(repository, snapshots)
         reports = []
         for system in systems(repository.store):
             own = [base for base in bases if base.system == system]
             window = _window([windows.get(stacks[base.snapshot] or "") for base in own], now())
             archive = WalArchive(repository.store, repository.key, system)
-            reports.append(_expire_one(archive, own, window, lock, dry_run=dry_run, now=now()))
+            gone = [base for base in forgotten if base.system == system]
+            reports.append(_expire_one(archive, own, gone, window, lock, dry_run=dry_run, now=now()))
     return reports
+
+
+def _forgotten_bases(repository: Repository, snapshots: Sequence[Snapshot]) -> list[BaseBackup]:
+    """The base backups that can come back, each with what it builds on."""
+    gone = [each.snapshot for each in forgotten_snapshots(repository)]
+    ids = {snapshot.id for snapshot in gone}
+    return [base for base, _ in bases_of(repository, [*snapshots, *gone]) if base.snapshot in ids] if gone else []
 
 
 def needed_points(
@@ -114,13 +126,20 @@ def readable_snapshots(repository: Repository) -> tuple[Snapshot, ...]:
 
 
 def _expire_one(
-    archive: WalArchive, bases: list[BaseBackup], window: Duration | None, lock: Lock, *, dry_run: bool, now: datetime
+    archive: WalArchive,
+    bases: list[BaseBackup],
+    forgotten: list[BaseBackup],
+    window: Duration | None,
+    lock: Lock,
+    *,
+    dry_run: bool,
+    now: datetime,
 ) -> WalExpiryReport:
     size = bases[-1].segment_size if bases else 16 << 20
     names = archive.names()
     # Without a base backup nothing is judged, and the size of its segments is not known either.
     stock = archive.stock(size) if bases else None
-    decisions = expire(names, stock, bases, window, now=now) if stock else []
+    decisions = expire(names, stock, bases, window, now=now, forgotten=forgotten) if stock else []
     gone = [name for decision in decisions if not decision.keep for name in decision.names]
     sizes = archive.sizes() if gone else {}
     for text in () if dry_run else gone:

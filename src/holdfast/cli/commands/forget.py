@@ -97,6 +97,7 @@ def _undo(access: Access, what: str) -> None:
         text.show_json(report)
     else:
         text.show(f"{what}: there again, {len(report.snapshots)} snapshots")
+        text.show("the next retention run forgets it again, unless the rules are changed so that they keep it")
 
 
 def _forget(repository: Repository, plan: RetentionPlan) -> ForgetReport:

@@ -50,7 +50,7 @@ def grace_of(access: Access, hours: float | None = None) -> float:
     return access.config().repository.grace_hours if access.config_path else GRACE_HOURS
 
 
-def remembered(dry_run: bool) -> AbstractContextManager[None]:
+def remembered(dry_run: bool) -> AbstractContextManager[object]:
     """The monitor tells of a prune that failed; a dry run is none."""
     return nullcontext() if dry_run else outcome("prune", "repository")
 

@@ -6,27 +6,18 @@ import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
-from holdfast.repository.lock import list_locks, remove_if_stale
-from holdfast.repository.objects import Folder, key_of
+from holdfast.repository.lock import Held
+from holdfast.repository.unlocking import unlock
 
 
 @click.command()
 @repository_options
 @click.option("--all", "everything", is_flag=True, help="Also locks that look alive. Make sure that nobody works.")
 def command(access: Access, everything: bool) -> None:
-    """Remove stale locks; with --all every lock."""
-    removed, kept = [], []
+    """Remove stale locks, by the store's clock; with --all every lock."""
     with access.open() as repository:
-        for found in list_locks(repository.store, repository.key):
-            name, held, _ = found
-            who = f"{name[:8]} of {held.username}@{held.hostname}, process {held.pid}, {held.time}"
-            if remove_if_stale(repository.store, found):
-                removed.append(who)
-            elif everything:
-                repository.store.delete(key_of(Folder.LOCKS, name))
-                removed.append(who)
-            else:
-                kept.append(who)
+        done = unlock(repository.store, repository.key, everything=everything)
+    removed, kept = [_who(held) for held in done.removed], [_who(held) for held in done.kept]
     if access.json:
         text.show_json({"removed": removed, "kept": kept})
         return
@@ -36,3 +27,8 @@ def command(access: Access, everything: bool) -> None:
         text.show(f"kept the lock {who}: it was refreshed in the last 30 minutes")
     if not removed and not kept:
         text.show("no locks")
+
+
+def _who(found: Held) -> str:
+    held = found.lock
+    return f"{found.name[:8]} of {held.username}@{held.hostname}, process {held.pid}, {held.time}"
