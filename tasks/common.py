@@ -28,7 +28,7 @@ from holdfast.config.models import Config
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
-from holdfast.services.discovery import served_stacks, with_found_stacks
+from holdfast.services.discovery import Served, served_stacks, with_found_stacks
 from holdfast.services.memory import settle_memory
 from holdfast.services.stacks import access_of
 from tasks.artifacts import EVERY, shown_if_possible
@@ -80,9 +80,9 @@ def configuration(path: str, *stacks: str) -> Config:
     return with_found_stacks(_loaded(path), *stacks)
 
 
-def served_configuration(path: str) -> Config:
+def served_configuration(path: str) -> Served:
     """The same with what is backed up unasked: the stacks of the configuration, and those that labels enable."""
-    return served_stacks(_loaded(path)).config
+    return served_stacks(_loaded(path))
 
 
 def _loaded(path: str) -> Config:

@@ -19,8 +19,9 @@ def look(config: str) -> MonitorReport:
     """One run of the monitor. What it finds does not fail it."""
     log = get_run_logger()
     with explained():
-        loaded = served_configuration(config)
-        report = watch(loaded, loaded.hostname or socket.gethostname(), now=lambda: datetime.now(UTC))
+        served = served_configuration(config)
+        loaded, host = served.config, served.config.hostname or socket.gethostname()
+        report = watch(loaded, host, now=lambda: datetime.now(UTC), labelled=served.known_labelled)
     publish(loaded, report)
     for finding in report.findings:
         log.warning("%s", finding)

@@ -1,7 +1,8 @@
 """What is served follows the host: a stack that somebody labels is scheduled, and nothing is edited or restarted.
 
 Rules upheld here:
-- An engine that does not answer takes no schedule away: deployments of labelled stacks stay until it was asked.
+- An engine that does not answer takes no schedule away. Where anything of the host depends on it, only what is missing
+  is made until it answers: labels may say what the configuration alone does not.
 - Following changes what `holdfast up` would change, and nothing else: an operator's pauses stay.
 """
 
@@ -14,13 +15,14 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.deployments.runner import RunnerDeployment
 
 from deployments.operate.catalog import LABELLED, deployment_of, deployments
-from deployments.operate.reconcile import Changes, ensure_deployments, told
+from deployments.operate.reconcile import Changes, ensure_deployments, has_tagged, told
 from holdfast.config.access import find_config
 from holdfast.config.loading import load
 from holdfast.config.models import Config
 from holdfast.config.stack import Schedule
 from holdfast.errors import ConfigError
 from holdfast.services.discovery import served_stacks
+from holdfast.services.stacks import needs_engine
 from tasks.common import explained, tag_run
 
 EVERY = "*/10 * * * *"
@@ -51,9 +53,9 @@ def bring_up_to_date(
     served = served_stacks(config)
     follows = deployment_of(follow, "labels", {"host": host, "config": path}, Schedule(cron=EVERY), host)
     wanted = [*deployments(served.config, path, host, served.labelled), follows]
-    stay = frozenset() if served.asked else frozenset({LABELLED})
-    changes: Changes = ensure_deployments(client, host, wanted, stay=stay)
+    blind = not served.asked and (needs_engine(config) or has_tagged(client, host, LABELLED))
+    changes: Changes = ensure_deployments(client, host, wanted, only_missing=blind)
     told(changes, say)
-    if not served.asked:
-        say("the engine does not answer: what labels enable is not known, and stays as it was")
+    if blind:
+        say("the engine does not answer: what labels say is not known; nothing is changed or removed until it does")
     return wanted

@@ -4,8 +4,8 @@ Rules upheld here:
 - A deployment that is already as it should be is not touched: its scheduled runs stay. Whether it is, tells the digest
   in its version.
 - A schedule or a deployment that an operator paused stays paused.
-- A deployment of this host whose stack or schedule is gone goes, too; those of other hosts stay, and those with a tag
-  of `stay`.
+- A deployment of this host whose stack or schedule is gone goes, too; those of other hosts stay.
+- Where it is not known what is wanted of what is there, it stays as it is.
 """
 
 from __future__ import annotations
@@ -66,9 +66,9 @@ def ensure_deployments(
     wanted: Sequence[RunnerDeployment],
     say: Callable[[str], None] = lambda _: None,
     *,
-    stay: frozenset[str] = frozenset(),
+    only_missing: bool = False,
 ) -> Changes:
-    """Make, change and remove this host's deployments; none is removed that carries a tag of `stay`.
+    """Make, change and remove this host's deployments; with `only_missing` none is changed or removed.
 
     What takes long (the server needs 0.1 s for each) is told.
     """
@@ -85,13 +85,13 @@ def ensure_deployments(
             say(f"deployments: {number} of {len(wanted)}")
         old = present.pop(deployment.full_name, None)
         version = _version(deployment)
-        if old is not None and old.version == version:
+        if old is not None and (only_missing or old.version == version):
             continue
         (changed if old else made).append(deployment.full_name)
         if deployment.flow_name not in flows:
             flows[deployment.flow_name or ""] = client.create_flow_from_name(deployment.flow_name or "")
         _store(client, deployment, flows[deployment.flow_name or ""], host, version, old)
-    gone = {name: left for name, left in present.items() if not stay & set(left.tags)}
+    gone = {} if only_missing else present
     for left in gone.values():
         client.delete_deployment(left.id)
     kept = len(wanted) - len(made) - len(changed) + len(present) - len(gone)
@@ -143,6 +143,11 @@ def _of_host(client: SyncPrefectClient, host: str) -> list[DeploymentResponse]:
     while page := client.read_deployments(deployment_filter=chosen, limit=_PAGE, offset=len(found)):
         found.extend(page)
     return [deployment for deployment in found if deployment.work_queue_name == host]
+
+
+def has_tagged(client: SyncPrefectClient, host: str, tag: str) -> bool:
+    """Whether a deployment of this host carries the tag."""
+    return any(tag in deployment.tags for deployment in _of_host(client, host))
 
 
 def _flow_name(client: SyncPrefectClient, deployment: DeploymentResponse) -> str:

@@ -26,7 +26,9 @@ def test_a_labelled_stack_appears_runs_and_goes(
     labelled: Site, engine_client: docker.DockerClient, engine_socket: str
 ) -> None:
     compose = {"com.docker.compose.project": "wiki"}
-    volume = engine_client.volumes.create("wiki_pages", labels={**compose, "backup": "daily"})
+    volume = engine_client.volumes.create(
+        "wiki_pages", labels={**compose, "backup": "daily", "holdfast.retention": "daily=7"}
+    )
     try:
         Path(volume.attrs["Mountpoint"], "page").write_text("hello")
         # Nothing is edited, nothing is restarted: the next look finds it. (It comes every ten minutes.)
@@ -42,6 +44,19 @@ def test_a_labelled_stack_appears_runs_and_goes(
         labelled.configure()
         assert "does not answer" in labelled.up()
         assert "backup/wiki@host-a" in deployments(labelled)
+        # Nor what labels say of a stack that the configuration names, and an operator's pause with it.
+        named = "  wiki: {discover: true}\n"
+        labelled.configure(named, engine=engine_socket)
+        labelled.up()
+        before = deployments(labelled)["backup/wiki@host-a"]
+        assert "enabled-by-labels" not in before.tags
+        with labelled.client() as client:
+            client.update_deployment_schedule(before.id, before.schedules[0].id, active=False)
+        labelled.configure(named)
+        assert "nothing is changed or removed" in labelled.up()
+        (schedule,) = deployments(labelled)["backup/wiki@host-a"].schedules
+        assert (schedule.schedule.cron, schedule.active) == ("0 3 * * *", False)
+        assert "retention/wiki@host-a" in deployments(labelled)
     finally:
         volume.remove(force=True)
     labelled.configure(engine=engine_socket)

@@ -144,6 +144,16 @@ def test_labels_that_people_have_already(labels: dict[str, str]) -> None:
     assert schedule.cron == "0 3 * * *"
 
 
+def test_a_project_that_is_down_keeps_its_volumes_and_what_they_say() -> None:
+    stopped = [volume("shop_a", {"holdfast.schedule": "daily"}), volume("shop_b")]
+    stack = found([], stopped, "stacks: {shop: {discover: true}}").config.stacks["shop"]
+    assert [spec.name for spec in stack.volumes] == ["shop_a", "shop_b"]
+    assert stack.schedule is not None
+    named = found([], stopped, "stacks: {shop: {volumes: [shop_a]}}")
+    assert [spec.name for spec in named.config.stacks["shop"].volumes] == ["shop_a"]
+    assert item(named, "volume:shop_b").state == "unprotected"
+
+
 def test_a_stopped_server_is_captured_as_files_and_a_running_one_never() -> None:
     server = container("db", at("shop_db", "/var/lib/postgresql/data"), image="postgres", status="exited")
     made = found([server], [volume("shop_db")])

@@ -54,18 +54,21 @@ def effective(config: Config, inventory: Inventory, kind_of: Callable[[str], Pat
 
 
 def _belonging(found: FoundStack, declared: Stack, inventory: Inventory) -> FoundStack:
-    """The stack with the containers that its declared sources bring in, where no project does."""
+    """The stack with the containers that its declared sources bring in, where no project does.
+
+    A project that is down has volumes and no containers: its volumes stay the stack's.
+    """
     if found.containers:
         return found
     wanted = {s.container for s in declared.postgres} | {c.container for c in declared.commands}
-    names = {spec.name for spec in declared.volumes}
+    names = {spec.name for spec in declared.volumes} | {volume.name for volume in found.volumes}
     volumes = [volume for volume in inventory.volumes if volume.name in names]
     containers = tuple(
         c
         for c in inventory.containers
         if c.name in wanted or any(mounts(mount, volume) for mount in c.mounts for volume in volumes)
     )
-    return FoundStack(name=found.name, containers=containers, volumes=tuple(volumes))
+    return replace(found, containers=containers, volumes=tuple(volumes))
 
 
 def _claim_declared(config: Config, by_stack: dict[str, FoundStack]) -> None:

@@ -30,12 +30,18 @@ log = logging.getLogger(__name__)
 class Served:
     """A configuration of the stacks that are backed up unasked: its own, and those that labels enable (`labelled`).
 
-    `asked` tells whether the engine answered: without it, what labels enable is not known.
+    `asked` tells whether the engine answered: without it, what labels enable, and what they say of the stacks of the
+    configuration, is not known.
     """
 
     config: Config
     labelled: frozenset[str]
     asked: bool
+
+    @property
+    def known_labelled(self) -> frozenset[str] | None:
+        """The stacks that only labels enable; None while that is not known."""
+        return self.labelled if self.asked else None
 
 
 def discover(config: Config) -> Effective:

@@ -4,13 +4,14 @@ Rules upheld here:
 - It never fails a backup, and does not fail itself because of what it finds, or because somebody cannot be told.
 - A finding is told once when it starts and once when it ends; the host remembers which are open, the bucket keeps
   the history, so that both a lost host and a lost bucket leave one of the two.
+- What labels promised is remembered, and goes on while the engine does not answer: a dead engine is no all-clear.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,16 @@ from holdfast.errors import ConfigError, HoldfastError
 from holdfast.model.monitor import Finding, Sample, Severity
 from holdfast.policy.cadence import next_moment
 from holdfast.policy.freshness import Seen, carried, started_and_ended, with_since
+from holdfast.policy.served import UNSERVED, Promise, judge_unserved, still_wanted
 from holdfast.policy.space import judge_filesystem
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
 from holdfast.services.history import recall, remember, series
 from holdfast.services.notify import Notice, deliver, notices, ping, settled
 from holdfast.services.observe import (
+    CANARY,
     Filesystem,
+    all_wanted,
     observe_engine,
     observe_filesystems,
     observe_repository,
@@ -46,14 +50,19 @@ log = logging.getLogger(__name__)
 
 TREND_DAYS = 14
 _KEYS = "repository-keys"
+_BYTES = "stack-bytes "
 
 
 class Known(msgspec.Struct, frozen=True, kw_only=True):
-    """What a host's monitor knows from its last run: open findings, and notices that nobody took yet."""
+    """What a host's monitor knows from its last run: open findings, and notices that nobody took yet.
+
+    `promises` are of the stacks that were served when the engine answered last.
+    """
 
     time: datetime | None = None
     findings: tuple[Finding, ...] = ()
     waiting: tuple[Notice, ...] = ()
+    promises: dict[str, Promise] = {}
 
 
 class StackView(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,20 +94,29 @@ class MonitorReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def watch(
-    config: Config, host: str, *, now: Callable[[], datetime], sleep: Callable[[float], None] | None = None
+    config: Config,
+    host: str,
+    *,
+    now: Callable[[], datetime],
+    sleep: Callable[[float], None] | None = None,
+    labelled: Collection[str] | None = (),
 ) -> MonitorReport:
-    """Look at everything once, tell what changed, remember it. Raises: nothing of Holdfast's own."""
+    """Look at everything once, tell what changed, remember it. Raises: nothing of Holdfast's own.
+
+    `labelled` are those of the configuration's stacks that only labels enable; None where the engine did not answer:
+    then what labels enabled before is watched as before.
+    """
     time = now()
     path = os.path.join(state_folder(), "monitor.json")
     known = _load(path)
-    looked = _Look(config, host, time, now)
+    looked = _Look(config, host, time, now, known, labelled)
     looked.at_everything()
     findings = with_since(known.findings, carried(known.findings, looked.findings, looked.unseen), time)
     looked.remember(findings)
     started, ended = started_and_ended(known.findings, findings)
     waiting = settled([*known.waiting, *notices(config.notify, started, ended)])
     left, untold = deliver(config, host, waiting, **({"sleep": sleep} if sleep else {}))
-    _save(path, Known(time=time, findings=findings, waiting=tuple(left)), looked.notes)
+    _save(path, Known(time=time, findings=findings, waiting=tuple(left), promises=looked.promises), looked.notes)
     report = MonitorReport(
         host=host,
         time=time,
@@ -118,8 +136,23 @@ def watch(
 class _Look:
     """One look at everything, part by part."""
 
-    def __init__(self, config: Config, host: str, time: datetime, now: Callable[[], datetime]) -> None:
-        self._config, self._host, self._time, self._now = config, host, time, now
+    def __init__(
+        self,
+        config: Config,
+        host: str,
+        time: datetime,
+        now: Callable[[], datetime],
+        known: Known,
+        labelled: Collection[str] | None,
+    ) -> None:
+        self._config, self._host, self._time, self._now, self._known = config, host, time, now, known
+        self._wanted = all_wanted(config, time)
+        self._blind = labelled is None
+        if labelled is None:
+            self._wanted = still_wanted(self._wanted, known.promises)
+            self.promises = known.promises
+        else:
+            self.promises = {n: Promise(wanted=w, labelled=n in labelled) for n, w in self._wanted.items()}
         self.findings: list[Finding] = []
         self.measures: dict[str, float] = {}
         self.stacks: tuple[Seen, ...] = ()
@@ -129,7 +162,11 @@ class _Look:
         self.unseen: set[str] = set()
 
     def at_everything(self) -> None:
-        findings, sizes, root = observe_engine(self._config)
+        labelled = any(promise.labelled for promise in self.promises.values())
+        findings, sizes, root = observe_engine(self._config, labelled=labelled)
+        if self._blind and sizes:  # it came back in between: what labels protect would be told as unprotected
+            findings = []
+            self.unseen.add("engine")
         self.findings += [*findings, *examine_secrets(self._config), *judge_failures(failures())]
         if any(finding.kind == "engine-unreachable" for finding in findings):
             self.unseen.add("engine")
@@ -146,15 +183,16 @@ class _Look:
             self._judge_space([])
 
     def _at_repository(self, repository: Repository) -> None:
-        observed = observe_repository(self._config, repository, self._time)
+        observed = observe_repository(self._config, repository, self._time, self._wanted)
         self.findings += observed.findings
         self.stacks, self.heads = observed.stacks, observed.heads
         for seen in observed.stacks:
             if seen.size is not None:
-                self.measures[f"stack-bytes {seen.stack}"] = float(seen.size)
+                self.measures[_BYTES + seen.stack] = float(seen.size)
         self.measures["store-bytes"] = float(sum(info.size for info in repository.store.list("")))
         past = recall(repository, self._host, now=self._time, days=TREND_DAYS)
         self._judge_space(past)
+        self.findings += judge_unserved(self._once_served(past), self._wanted, observed.origins, self._host)
         self.findings += [
             *observe_bucket(self._config, now=self._now),
             *observe_wal(self._config, repository, self._time),
@@ -162,6 +200,12 @@ class _Look:
         found, keys = observe_keys(repository, max((value for _, value in series(past, _KEYS)), default=0))
         self.findings += found
         self.measures[_KEYS] = float(keys)
+
+    def _once_served(self, past: list[Sample]) -> set[str]:
+        """Stacks that were served here: in the last run, by the history, or by the finding that they are not."""
+        seen = {name.removeprefix(_BYTES) for s in past for name in s.measures if name.startswith(_BYTES)}
+        told = {finding.subject for finding in self._known.findings if finding.kind == UNSERVED}
+        return (seen | told | set(self._known.promises)) - {CANARY}
 
     def _judge_space(self, past: list[Sample]) -> None:
         own = self._config.monitor
@@ -190,7 +234,8 @@ class _Look:
 
 def _view(config: Config, seen: Seen, now: datetime) -> StackView:
     stack = config.stacks.get(seen.stack)
-    backup, drill = (stack.schedule, stack.drill) if stack else (config.canary, config.canary)
+    own = config.canary if seen.stack == CANARY else None  # a stack that is only remembered has no schedule here
+    backup, drill = (stack.schedule, stack.drill) if stack else (own, own)
     return StackView(
         seen=seen,
         next_backup=next_moment(backup.cron, backup.timezone, now) if backup else None,

@@ -7,7 +7,7 @@ Rules upheld here:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,11 +20,12 @@ from holdfast.model.monitor import Finding, Severity
 from holdfast.model.snapshot import RestorePoint, restore_points
 from holdfast.policy.cadence import tolerated_age
 from holdfast.policy.freshness import Seen, Wanted, judge_stack, judge_verification
+from holdfast.policy.served import Origin
 from holdfast.repository.repository import Repository
 from holdfast.services.history import witnesses
 from holdfast.services.proofs import ProofRecord, proofs, verifications
 from holdfast.services.security import examine_containers
-from holdfast.services.stacks import in_docker
+from holdfast.services.stacks import needs_engine
 from holdfast.store.url import LocalUrl, parse_url
 
 if TYPE_CHECKING:
@@ -47,15 +48,18 @@ class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen in the repository."""
+    """What was seen in the repository; `origins` of every stack that has snapshots, also where nobody asked for it."""
 
     stacks: tuple[Seen, ...]
     findings: tuple[Finding, ...]
     heads: tuple[str, ...]
+    origins: dict[str, Origin]
 
 
-def observe_repository(config: Config, repository: Repository, now: datetime) -> Observed:
-    """Every configured stack, the verifications and the chain of proofs. Raises: the store's errors."""
+def observe_repository(
+    config: Config, repository: Repository, now: datetime, promised: Mapping[str, Wanted]
+) -> Observed:
+    """Every stack of which something is wanted, the verifications, the chain of proofs. Raises: the store's errors."""
     listed = repository.snapshots()
     found = proofs(repository, witnesses=witnesses(repository))
     points = restore_points(listed.snapshots)
@@ -65,13 +69,20 @@ def observe_repository(config: Config, repository: Repository, now: datetime) ->
             [point for point in points if point.stack == name],
             [record for record in found.records if record.proof.stack == name],
         )
-        for name in (*config.stacks, *([CANARY] if config.canary else ()))
+        for name in promised
     )
-    findings = [f for view in seen for f in judge_stack(wanted_of(config, view.stack, now), view, now)]
+    findings = [f for view in seen for f in judge_stack(promised[view.stack], view, now)]
     findings += _verification(config, repository, now)
     findings += [_tampered(line) for line in found.problems]
     findings += [_damaged(str(error.which)) for error in listed.damaged]
-    return Observed(stacks=seen, findings=tuple(findings), heads=found.heads)
+    origins = {p.stack: Origin(host=p.snapshots[-1].hostname, time=p.time) for p in points if p.stack}
+    return Observed(stacks=seen, findings=tuple(findings), heads=found.heads, origins=origins)
+
+
+def all_wanted(config: Config, now: datetime) -> dict[str, Wanted]:
+    """What was promised of each stack of the configuration, and of the canary."""
+    names = (*config.stacks, *([CANARY] if config.canary else ()))
+    return {name: wanted_of(config, name, now) for name in names}
 
 
 def wanted_of(config: Config, name: str, now: datetime) -> Wanted:
@@ -157,11 +168,14 @@ def unreachable(kind: str, subject: str, error: HoldfastError) -> Finding:
     )
 
 
-def observe_engine(config: Config) -> tuple[list[Finding], dict[str, float], str | None]:
-    """Unprotected volumes as findings, sizes of volumes, and the folder that the engine fills where it is local."""
+def observe_engine(config: Config, *, labelled: bool = False) -> tuple[list[Finding], dict[str, float], str | None]:
+    """Unprotected volumes as findings, sizes of volumes, and the folder that the engine fills where it is local.
+
+    An engine that does not answer is a finding where a stack needs it, and where labels enabled some (`labelled`).
+    """
     from holdfast.engine.client import connect
 
-    needed = any(stack.discover or in_docker(stack) for stack in config.stacks.values())
+    needed = labelled or needs_engine(config)
     try:
         with connect(config.engine.url) as engine:
             findings = [*_unprotected(config, engine), *examine_containers(engine)]

@@ -130,6 +130,11 @@ def in_docker(stack: Stack) -> bool:
     return bool(stack.volumes or stack.commands or stack.hooks or servers or stack.project)
 
 
+def needs_engine(config: Config) -> bool:
+    """Whether a stack of the configuration has to be found, or lives, in Docker."""
+    return any(stack.discover or in_docker(stack) for stack in config.stacks.values())
+
+
 def _check_directories(specs: tuple[SourceSpec, ...]) -> None:
     for spec in specs:
         if isinstance(spec, Directory) and not os.path.isdir(spec.path):

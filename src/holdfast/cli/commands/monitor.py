@@ -28,8 +28,9 @@ def command(access: Access) -> int:
     from holdfast.services.discovery import served_stacks
     from holdfast.services.monitor import watch
 
-    config = served_stacks(access.config()).config
-    report = watch(config, config.hostname or socket.gethostname(), now=lambda: datetime.now(UTC))
+    served = served_stacks(access.config())
+    config, host = served.config, served.config.hostname or socket.gethostname()
+    report = watch(config, host, now=lambda: datetime.now(UTC), labelled=served.known_labelled)
     publish(config, report)
     if access.json:
         text.show_json(report)
