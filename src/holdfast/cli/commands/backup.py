@@ -108,4 +108,5 @@ def show_report(report: BackupReport) -> None:
             text.show(f"  note: … and {len(source.notes) - _SHOWN} more (--json shows all)")
     text.show(f"restore point {report.point} of {report.stack} in {text.seconds(report.seconds)}")
     if report.incomplete:
-        text.tell(f"holdfast: {report.incomplete} files could not be read and are not in the backup (exit code 3)")
+        what = "1 file" if report.incomplete == 1 else f"{report.incomplete} files"
+        text.tell(f"holdfast: {what} could not be read, not in the backup (exit code 3)")
