@@ -249,7 +249,7 @@ def test_a_restore_above_its_objective(place: Place) -> None:
     assert place.look().findings == ()
     with open_repository_at(access_of(load(str(document)))) as repository:  # a drill that took an hour
         newest = proofs(repository).records[-1].proof
-        later = newest.finished + timedelta(seconds=1)
+        later = newest.finished + timedelta(milliseconds=1)
         store_proof(repository, msgspec.structs.replace(newest, rto_seconds=3600.0, finished=later))
     (told,) = [finding for finding in place.look().started if finding.kind == "rto-above-objective"]
     assert (told.found, told.wanted) == ("the last drill restored it in 1 h 0 min", "at most 30 min 0 s")
