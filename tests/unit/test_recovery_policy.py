@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
@@ -163,6 +164,13 @@ def test_recoverable_means_that_the_own_wal_is_whole() -> None:
     assert is_recoverable(base(3, last=5), stock(3, 4, 5))
     assert not is_recoverable(base(3, last=5), stock(3, 5))
     assert [possible.until for possible in ranges([base(3)], stock(3, 4), commits)] == [at(4.5)]
+
+
+def test_a_base_that_stops_where_a_segment_begins_needs_that_one_too() -> None:
+    """A standby's may, and PostgreSQL 15 is not consistent before it finds something behind that point."""
+    at_boundary = dataclasses.replace(base(3), stop=Lsn(4 * base(3).segment_size))
+    assert not is_recoverable(at_boundary, stock(3))
+    assert is_recoverable(at_boundary, stock(3, 4))
 
 
 def test_segments_without_a_commit_are_stepped_over() -> None:

@@ -122,8 +122,12 @@ def is_recoverable(base: BaseBackup, stock: Stock) -> bool:
 
 
 def needed_by(base: BaseBackup) -> list[WalSegment]:
-    """The segments without which the base backup is worth nothing: from start to stop on its own timeline."""
-    first, last = base.start // base.segment_size, max(base.start, base.stop - 1) // base.segment_size
+    """The segments without which the base backup is worth nothing: from start to stop on its own timeline.
+
+    A base from a standby may stop where a segment begins. PostgreSQL 15 then ends recovery without being consistent
+    when it finds nothing behind that point: the segment that begins there belongs to it.
+    """
+    first, last = base.start // base.segment_size, max(base.start, base.stop) // base.segment_size
     return [WalSegment(base.timeline, number, base.segment_size) for number in range(first, last + 1)]
 
 
