@@ -69,7 +69,10 @@ def _database_facts(server: Server, name: str, *, digest: bool, logged: bool) ->
 
 def databases(session: Session) -> list[str]:
     """The databases that can be connected to, but for templates, sorted."""
-    rows = session.query("SELECT datname AS name FROM pg_database WHERE datallowconn AND NOT datistemplate")
+    # -2 marks a database whose removal was under way when the server stopped: nobody can connect to it any more.
+    rows = session.query(
+        "SELECT datname AS name FROM pg_database WHERE datallowconn AND NOT datistemplate AND datconnlimit <> -2"
+    )
     return sorted(row["name"] for row in rows)
 
 
