@@ -109,7 +109,7 @@ class Progress:
         return f"{part}: {words}"
 
     def update(self, share: float | None, words: str | None = None) -> None:
-        """Move the bar: `share` is between 0 and 1; None leaves it where it is said to be nobody knows where."""
+        """Move the bar: `share` is between 0 and 1, or None while it is not known: the bar then stands at 0."""
         self._sender.put((round(100 * min(max(share or 0.0, 0.0), 1.0), 1), words))
 
     def finish(self) -> None:

@@ -6,11 +6,15 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from holdfast.errors import SourceUnreadable, WalNotReady
 from holdfast.model.base import RecoveryTarget, TargetKind
+from holdfast.repository.archive import TreeArchiver
+from holdfast.repository.pending import LateFile, PendingFile
+from holdfast.services import direct_base
 from holdfast.services.access import init_repository_at
 from holdfast.services.bases import base_source, bases_of
 from holdfast.services.direct_base import DirectBase
@@ -69,6 +73,31 @@ def test_unchanged_files_are_not_read_and_changed_pages_cost_little(site: Site) 
         found = bases_of(repository, repository.snapshots().snapshots, strict=True)
     assert [facts.how for _, facts in found] == ["direct", "direct"]
     assert [space.location for space in found[0][1].tablespaces] == [str(site.folder / "space")]
+
+
+def test_all_is_read_before_the_server_is_told_that_it_ended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that is read after pg_backup_stop may hold what a recovery to the backup's end must not see."""
+    unread: list[int] = []
+    archivers: list[TreeArchiver] = []
+
+    class Watched(TreeArchiver):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            archivers.append(self)
+
+    def stop(*arguments: Any) -> Any:
+        nodes = [node for each in (*archivers[-1]._closing, *archivers[-1]._stack) for node in each.nodes]
+        waiting = [node for node in nodes if isinstance(node, PendingFile) and not isinstance(node, LateFile)]
+        unread.append(sum(not node.done() for node in waiting))
+        return real(*arguments)
+
+    real = direct_base._stop
+    monkeypatch.setattr(direct_base, "_stop", stop)
+    monkeypatch.setattr("holdfast.services.backup.TreeArchiver", Watched)
+    with site.archiving():
+        site.back_up()
+        site.caught_up()
+    assert unread == [0]
 
 
 def test_what_must_not_be_copied_is_not(site: Site, tmp_path: Path) -> None:

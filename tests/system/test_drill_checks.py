@@ -26,7 +26,7 @@ from holdfast.repository.repository import Repository
 from holdfast.services.access import init_repository_at
 from holdfast.services.drill import drill
 from holdfast.services.stacks import access_of
-from tests.system.test_main_job import Stack, made_stack, now, sandboxes_left
+from tests.support.shop import Stack, made_stack, now, sandboxes_left
 
 pytestmark = pytest.mark.engine
 
@@ -54,17 +54,8 @@ def changed(config: Config, **keys: Any) -> Config:
     return from_yaml(yaml.safe_dump(values))
 
 
-def test_the_users_checks_are_asked_of_what_was_restored(
-    stack: Stack,
-    repository: Repository,
-    blank_image: str,
-) -> None:
-    (stack.mountpoint / "index.html").write_text("the shop is open")
-    stack.back_up(repository)
-    volume = stack.volume
-    # What production holds now must not matter to a drill.
-    stack.psql("DELETE FROM items WHERE t > 4000")
-    (stack.mountpoint / "big").unlink()
+def questions(image: str, volume: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What is asked of a restored stack: what is so, and what is not."""
 
     def sql(name: str, query: str, expect: str) -> dict[str, Any]:
         return {"name": name, "postgres": "db", "query": query, "expect": expect}
@@ -72,7 +63,7 @@ def test_the_users_checks_are_asked_of_what_was_restored(
     def command(name: str, script: str, **more: Any) -> dict[str, Any]:
         return {
             "name": name,
-            "image": blank_image,
+            "image": image,
             "mounts": [f"{volume}:/data"],
             "command": ["sh", "-c", script],
             "timeout": "20s",
@@ -94,11 +85,6 @@ def test_the_users_checks_are_asked_of_what_was_restored(
         ],
         "http": [asked],
     }
-    proof = drill(changed(stack.config, checks=good), repository, "shop", now=now)
-    assert proof.passed, proof.problems
-    assert {check.name for check in proof.checks} == {"big-is-there", "code", "shop-answers"}
-    assert sandboxes_left(stack.client) == []
-
     bad = {
         "sql": [sql("items", "SELECT count(*) FROM items", "4999"), sql("broken", "SELECT nothing FROM nowhere", "1")],
         "commands": [
@@ -111,6 +97,26 @@ def test_the_users_checks_are_asked_of_what_was_restored(
         ],
         "http": [{**asked, "contains": "closed", "timeout": "2s"}],
     }
+    return good, bad
+
+
+def test_the_users_checks_are_asked_of_what_was_restored(
+    stack: Stack,
+    repository: Repository,
+    blank_image: str,
+) -> None:
+    (stack.mountpoint / "index.html").write_text("the shop is open")
+    stack.back_up(repository)
+    # What production holds now must not matter to a drill.
+    stack.psql("DELETE FROM items WHERE t > 4000")
+    (stack.mountpoint / "big").unlink()
+
+    good, bad = questions(blank_image, stack.volume)
+    proof = drill(changed(stack.config, checks=good), repository, "shop", now=now)
+    assert proof.passed, proof.problems
+    assert {check.name for check in proof.checks} == {"big-is-there", "code", "shop-answers"}
+    assert sandboxes_left(stack.client) == []
+
     proof = drill(changed(stack.config, checks=bad), repository, "shop", now=now)
     assert not proof.passed
     problems = {line.split(":")[0].removeprefix("check "): line for line in proof.problems}

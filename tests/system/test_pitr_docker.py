@@ -81,10 +81,10 @@ class Place:
         return done.output
 
 
-@pytest.fixture(scope="module")
-def place(engine_socket: str, postgres_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+@contextlib.contextmanager
+def made_place(client: docker.DockerClient, url: str, image: str, folder: Path, source: str) -> Iterator[Place]:
+    """A container with a server and a configuration; `source` is what it says of the server. Gone afterwards."""
     mark = secrets.token_hex(4)
-    folder = tmp_path_factory.mktemp("docker-pitr")
     password = folder / "password"
     password.write_text("correct horse\n")
     password.chmod(0o600)
@@ -93,31 +93,38 @@ def place(engine_socket: str, postgres_image: str, tmp_path_factory: pytest.Temp
         f"""
 version: 1
 repository: {{url: {folder / "repository"}, password_file: {password}}}
-engine: {{url: {engine_socket}}}
+engine: {{url: {url}}}
 stacks:
   shop:
     postgres:
-      - name: db
-        container: db-{mark}
-        method: base
-        wal: {{spool: {folder / "spool"}, partial_seconds: 1}}
+      - {{name: db, container: db-{mark}, method: base, {source}}}
 """
     )
-    with contextlib.closing(docker.DockerClient(base_url=engine_socket)) as client:
-        config = load(str(document))
-        made = Place(client, engine_socket, config, str(document), f"db-{mark}", f"data-{mark}", postgres_image)
-        client.volumes.create(made.volume)
-        try:
-            made.start(made.container, made.volume)
-            init_repository_at(access_of(config)).store.close()
-            yield made
-        finally:
-            for container in client.containers.list(all=True):
-                if mark in (container.name or ""):
-                    container.remove(force=True, v=True)
-            for volume in client.volumes.list():
-                if mark in volume.name:
-                    volume.remove(force=True)
+    config = load(str(document))
+    made = Place(client, url, config, str(document), f"db-{mark}", f"data-{mark}", image)
+    client.volumes.create(made.volume)
+    try:
+        made.start(made.container, made.volume)
+        init_repository_at(access_of(config)).store.close()
+        yield made
+    finally:
+        for container in client.containers.list(all=True):
+            if mark in (container.name or ""):
+                container.remove(force=True, v=True)
+        for volume in client.volumes.list():
+            if mark in volume.name:
+                volume.remove(force=True)
+
+
+@pytest.fixture(scope="module")
+def place(engine_socket: str, postgres_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    folder = tmp_path_factory.mktemp("docker-pitr")
+    wal = f"wal: {{spool: {folder / 'spool'}, partial_seconds: 1}}"
+    with (
+        contextlib.closing(docker.DockerClient(base_url=engine_socket)) as client,
+        made_place(client, engine_socket, postgres_image, folder, wal) as made,
+    ):
+        yield made
 
 
 @contextlib.contextmanager

@@ -6,7 +6,6 @@ import os
 from typing import TYPE_CHECKING
 
 from holdfast.cli import text
-from holdfast.errors import CorruptObject
 
 if TYPE_CHECKING:
     from holdfast.cli.options import Access
@@ -19,7 +18,7 @@ def restore_in_place(
     access: Access, what: str, source: str | None, target: str, *, dry_run: bool, anything: bool
 ) -> None:
     """Restore, and show what was done. Raises: as `services.delta.restore_delta`; CorruptObject for damage."""
-    from holdfast.cli.commands.restore import choose, folder_name
+    from holdfast.cli.commands.restore import choose, end, folder_name
     from holdfast.services.delta import restore_delta
 
     progress = text.Progress(quiet=access.json)
@@ -42,16 +41,7 @@ def restore_in_place(
             reports.append(report)
             if not access.json:
                 _show(report)
-    if access.json:
-        text.show_json(reports)
-    damaged = [line for report in reports for line in report.damaged]
-    if damaged:
-        raise CorruptObject(
-            f"{len(damaged)} entries could not be restored, everything else was",
-            which=reports[0].target,
-            found=damaged[0],
-            hint="an older snapshot may have them whole: holdfast list",
-        )
+    end(access, reports)
 
 
 def _show(report: DeltaReport) -> None:

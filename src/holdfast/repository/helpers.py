@@ -3,7 +3,7 @@
 Rules upheld here:
 - A helper is a convenience. Where none can be had, or one dies, the caller does the work by itself; that is told once.
 - Few files start none: a process costs as much as a thousand small files.
-- A helper sees of the environment only what Python and the loader need: no password, no credentials.
+- A helper gets the environment that all children get: without passwords and credentials (`model.environment`).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import BinaryIO, cast
 
 import msgspec
 
+from holdfast.model.environment import for_children
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.sealing import Sealed, Setup, Wanted, receive, send
 
@@ -29,7 +30,6 @@ START_AFTER = 2000
 
 _MOST = 4
 _END_SECONDS = 10.0
-_ENVIRONMENT = ("PATH", "HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 class Helpers:
@@ -92,12 +92,11 @@ class Helpers:
 
 class _Helper:
     def __init__(self, setup: Setup) -> None:
-        environment = {n: v for n, v in os.environ.items() if n in _ENVIRONMENT or n.startswith("PYTHON")}
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "holdfast.repository.sealing"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env=for_children(),
         )
         self._decoder = msgspec.msgpack.Decoder(list[Sealed])
         self._to = cast("BinaryIO", self._process.stdin)

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
+from holdfast.errors import HoldfastError
 from holdfast.policy.prune import ALL, Mark
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import PackedBlob
@@ -43,16 +44,23 @@ def load_marks(repository: Repository) -> Marks:
     stored = []
     for name, document in repository.documents(Folder.MARKS):
         stored.append(name)
-        if isinstance(document, bytes):
-            try:
-                found.append(msgspec.json.decode(document, type=_MarksJson))
-                continue
-            except msgspec.DecodeError as error:
-                document = error  # type: ignore[assignment]  # told below
-        log.warning("marks of a prune are not readable, their time begins anew: %s", document)
+        read = _decode(document)
+        if isinstance(read, _MarksJson):
+            found.append(read)
+        else:
+            log.warning("marks of a prune are not readable, their time begins anew: %s", read)
     newest = max((each.generation for each in found), default=0)
     current = [{mark.pack: mark for mark in each.marks} for each in found if each.generation == newest]
     return Marks(newest, _mildest(current), stored)
+
+
+def _decode(document: bytes | HoldfastError) -> _MarksJson | Exception:
+    if isinstance(document, HoldfastError):
+        return document
+    try:
+        return msgspec.json.decode(document, type=_MarksJson)
+    except msgspec.DecodeError as error:
+        return error
 
 
 def save_marks(repository: Repository, before: Marks, marks: Iterable[Mark]) -> Marks:

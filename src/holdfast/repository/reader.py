@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from holdfast.errors import CorruptObject, UnsafeName
 from holdfast.model.ids import BlobId
@@ -88,7 +88,22 @@ def walk(reader: BlobReader, tree: str, prefix: bytes = b"") -> Iterator[tuple[b
     Raises: UnsafeName for a name that is no plain component or comes twice; CorruptObject for a tree that is damaged,
     or nested deeper than `MAX_DEPTH`.
     """
-    stack: list[Iterator[tuple[bytes, Node]]] = [_children(reader, tree, prefix)]
+
+    def below(subtree: str, path: bytes, depth: int) -> Iterator[tuple[bytes, Node]]:
+        if depth >= MAX_DEPTH:
+            raise CorruptObject("directories are nested too deep", which=os.fsdecode(path[:200]))
+        return _children(reader, subtree, path)
+
+    return descend(tree, prefix, below)
+
+
+Below = Callable[[str, bytes, int], Iterable[tuple[bytes, Node]]]
+"""What a tree holds, with the paths it gets: from the tree's id, the path of its directory, and how deep that lies."""
+
+
+def descend(tree: str, path: bytes, below: Below) -> Iterator[tuple[bytes, Node]]:
+    """Every node below a tree, depth first, a directory before what it holds; `below` is asked once it was passed."""
+    stack = [iter(below(tree, path, 0))]
     while stack:
         found = next(stack[-1], None)
         if found is None:
@@ -97,9 +112,7 @@ def walk(reader: BlobReader, tree: str, prefix: bytes = b"") -> Iterator[tuple[b
         yield found
         path, node = found
         if node.type == "dir" and node.subtree:
-            if len(stack) >= MAX_DEPTH:
-                raise CorruptObject("directories are nested too deep", which=os.fsdecode(path[:200]))
-            stack.append(_children(reader, node.subtree, path))
+            stack.append(iter(below(node.subtree, path, len(stack))))
 
 
 def _children(reader: BlobReader, tree: str, parent: bytes) -> Iterator[tuple[bytes, Node]]:

@@ -127,6 +127,11 @@ def node_from_entry(entry: Entry, *, content: list[str] | None = None, subtree: 
     return node
 
 
+def link_key(node: Node) -> tuple[int, int] | None:
+    """What the names of one file with several share; None for a file with one name, or of which it is not known."""
+    return (node.device_id, node.inode) if node.links > 1 and node.inode else None
+
+
 def _link_target(target: bytes) -> tuple[str, bytes]:
     try:
         return target.decode(), b""

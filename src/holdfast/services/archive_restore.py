@@ -28,7 +28,7 @@ from holdfast.repository.content import stream_content
 from holdfast.repository.gofields import parse_time, unix_mode
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
-from holdfast.repository.tree import Node, link_target
+from holdfast.repository.tree import Node, link_key, link_target
 from holdfast.services.extraction import Chosen, Extracted
 from holdfast.services.restore import OnProgress, RestoreReport, SnapshotData, open_snapshot, reading
 
@@ -119,8 +119,8 @@ class _Archive:
             self.done.others += node.type != "dir"
             yield self._header(path, node)
             return
-        link = (node.device_id, node.inode)
-        if node.links > 1 and link in self._first:
+        link = link_key(node)
+        if link is not None and link in self._first:
             yield self._header(path, node, first=self._first[link])
             self.done.files += 1
             return
@@ -135,7 +135,8 @@ class _Archive:
             content.seek(0)
             yield self._header(path, node, size=size)
             yield from _padded(content, size)
-        self._first[link] = path
+        if link is not None:
+            self._first[link] = path
         self.done.files += 1
         self.done.bytes += size
 

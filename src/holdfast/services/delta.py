@@ -17,15 +17,16 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import msgspec
 
 from holdfast.errors import RestoreError, TargetNotEmpty
 from holdfast.model.ids import SnapshotId
 from holdfast.model.snapshot import Snapshot
+from holdfast.repository.reader import descend
 from holdfast.repository.repository import Repository
-from holdfast.repository.tree import Node, link_target
+from holdfast.repository.tree import Node, link_key, link_target
 from holdfast.services.delta_acting import Acting, DeltaProgress
 from holdfast.services.delta_contents import WAVE, Contents
 from holdfast.services.delta_target import look, make_usable
@@ -129,7 +130,7 @@ class _Delta:
     def go(self, tree: str, root: Node | None, *, anything: bool) -> None:
         """Do it all. Raises: OSError, and what `restore_delta` raises."""
         self._prepare_target(tree, anything=anything)
-        for path, node in self._walk(tree):
+        for path, node in descend(tree, self._do.target, lambda subtree, path, _: self._enter(subtree, path)):
             self._take(path, node)
             if self._contents.waiting >= WAVE:
                 self._write()
@@ -174,18 +175,6 @@ class _Delta:
                 hint="look with --dry-run; to go on all the same: --replace",
             )
 
-    def _walk(self, tree: str) -> Iterator[tuple[bytes, Node]]:
-        stack = [iter(self._enter(tree, self._do.target))]
-        while stack:
-            found = next(stack[-1], None)
-            if found is None:
-                stack.pop()
-                continue
-            yield found
-            path, node = found
-            if node.type == "dir" and node.subtree:
-                stack.append(iter(self._enter(node.subtree, path)))
-
     def _enter(self, tree: str, parent: bytes) -> list[tuple[bytes, Node]]:
         """What the snapshot has in a directory; what else is there is removed. Of a damaged tree nothing is known."""
         children = safe_children(self._repository, tree, parent, self._do.damage)
@@ -204,8 +193,9 @@ class _Delta:
             self._take_directory(path, node)
         elif node.type == "file":
             self._do.done.files += 1
-            if node.links > 1 and node.inode:
-                self._groups.setdefault((node.device_id, node.inode), []).append((path, node))
+            link = link_key(node)
+            if link is not None:
+                self._groups.setdefault(link, []).append((path, node))
             else:
                 self._contents.take(path, node)
         else:

@@ -222,7 +222,9 @@ def _locks(repository: Repository, now: Callable[[], float]) -> Iterator[Finding
     except HoldfastError as error:
         yield failed("locks", error)
         return
-    stale = sum(now() - parse_time(lock.time) / 1e9 > STALE_SECONDS for _, lock, _ in locks)
+    # The store's word for when it was written goes before that of a host whose clock may be wrong.
+    written = [held.modified or parse_time(held.lock.time) / 1e9 for held in locks]
+    stale = sum(now() - time > STALE_SECONDS for time in written)
     found = f"{len(locks)} held" + (f", {stale} stale" if stale else "")
     hint = "holdfast unlock" if stale else None
     yield Finding(check="locks", verdict="warn" if stale else "ok", found=found, hint=hint)

@@ -22,8 +22,9 @@ from holdfast.model.ids import BlobId
 from holdfast.repository.extract import read_blobs
 from holdfast.repository.gofields import unquote
 from holdfast.repository.pack import BlobKind
+from holdfast.repository.reader import descend
 from holdfast.repository.repository import Repository
-from holdfast.repository.tree import Node, link_target
+from holdfast.repository.tree import Node, link_key, link_target
 from holdfast.services.metadata import MetadataWriter
 
 _WAVE = 40_000
@@ -112,16 +113,7 @@ class Extraction:
 
     def _walk(self, tree: str) -> Iterator[tuple[bytes, Node]]:
         """The tree's nodes, depth first. A directory whose tree is damaged is reported; the walk goes on beside it."""
-        stack = [iter(self._children(tree, self._target))]
-        while stack:
-            found = next(stack[-1], None)
-            if found is None:
-                stack.pop()
-                continue
-            yield found
-            path, node = found
-            if node.type == "dir" and node.subtree:
-                stack.append(iter(self._children(node.subtree, path)))
+        return descend(tree, self._target, lambda subtree, path, _: self._children(subtree, path))
 
     def _only(self, found: Iterator[tuple[bytes, Node]], chosen: Chosen) -> Iterator[tuple[bytes, Node]]:
         """What is chosen, each after the directories that lead to it."""
@@ -150,8 +142,9 @@ class Extraction:
             self._later.append((path, node))
 
     def _take_file(self, path: bytes, node: Node) -> None:
-        if node.links > 1 and node.inode:
-            first = self._first_links.setdefault((node.device_id, node.inode), path)
+        link = link_key(node)
+        if link is not None:
+            first = self._first_links.setdefault(link, path)
             if first is not path:
                 self._links.append((first, path))
                 return

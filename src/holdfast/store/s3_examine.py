@@ -32,7 +32,7 @@ def examine(client: S3Client, bucket: str, style: str, *, now: Callable[[], date
         name=bucket,
         versioned=_asked(lambda: client.get_bucket_versioning(Bucket=bucket).get("Status") == "Enabled"),
         locked=_asked(lambda: _lock(client, bucket)),
-        readable_by_all=_readable_by_all(client, bucket, style),
+        readable_by_all=_asked(lambda: _readable_by_all(client, bucket, style)),
         asked=asked,
         clock=_clock(answer),
     )
@@ -69,7 +69,7 @@ def _readable_by_all(client: S3Client, bucket: str, style: Any) -> bool:
     )
     try:
         stranger.list_objects_v2(Bucket=bucket, MaxKeys=1)
-    except FAILURES:
+    except Refused:
         return False
     finally:
         stranger.close()

@@ -18,6 +18,7 @@ from holdfast.services.restore import RestoreReport, restore_directory
 
 if TYPE_CHECKING:
     from holdfast.repository.repository import Repository
+    from holdfast.services.delta import DeltaReport
 
 _SHOWN = 50
 
@@ -94,13 +95,13 @@ def command(access: Access, recovery: Recovery | None, **options: Any) -> None:
         _part(access, asked)
     elif asked.target is not None:
         with access.open() as repository:
-            _end(
+            end(
                 access, _to_directory(repository, access, asked.what, asked.target, asked.source, replace=asked.replace)
             )
     elif asked.stack is not None:
         from holdfast.cli.stack import restore_stack
 
-        _end(access, restore_stack(access, asked.stack, asked.what, replace=asked.replace, dry_run=asked.dry_run))
+        end(access, restore_stack(access, asked.stack, asked.what, replace=asked.replace, dry_run=asked.dry_run))
     else:
         _rebuild(access, asked)
 
@@ -128,14 +129,14 @@ def _rebuild(access: Access, asked: Asked) -> None:
     rebuild_stack(access, asked.what, asked.point, replace=asked.replace, dry_run=asked.dry_run)
 
 
-def _end(access: Access, reports: Sequence[RestoreReport]) -> None:
+def end(access: Access, reports: Sequence[RestoreReport | DeltaReport]) -> None:
     """Show what was done as JSON where that was asked for. Raises: CorruptObject when something was lost."""
     if access.json:
         text.show_json(reports)
     damaged = [line for report in reports for line in report.damaged]
     if damaged:
         raise CorruptObject(
-            f"{len(damaged)} files could not be restored, everything else was",
+            f"{len(damaged)} entries could not be restored, everything else was",
             which=reports[0].target,
             found=damaged[0],
             hint="an older snapshot may have them whole: holdfast list",
