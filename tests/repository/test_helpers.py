@@ -105,7 +105,8 @@ def test_nothing_secret_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         process = group._started[0]._process
         shown = Path(f"/proc/{process.pid}/environ").read_bytes() + Path(f"/proc/{process.pid}/cmdline").read_bytes()
         assert b"PATH=" in shown
-        assert b"secret" not in shown
+        assert b"a secret of the user's" not in shown
+        assert b"another secret" not in shown
         assert b"encrypt" not in shown
         children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
         assert str(process.pid) in children.read_text().split()
