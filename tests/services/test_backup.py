@@ -198,7 +198,8 @@ def test_file_that_vanishes_is_noted(repository: Repository, source: Path) -> No
     assert len(repository.snapshots().snapshots) == 1
 
 
-def test_progress_of_one_large_file_is_told_while_it_is_read(tmp_path: Path) -> None:
+def test_progress_of_one_large_file_is_told_while_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("holdfast.repository.contents._TICK_SECONDS", 0.01)
     (tmp_path / "source").mkdir()
     (tmp_path / "source" / "large").write_bytes(os.urandom(64 << 20))
     told: list[int] = []
@@ -207,5 +208,5 @@ def test_progress_of_one_large_file_is_told_while_it_is_read(tmp_path: Path) -> 
     take_backup(repository, "test", [source], on_progress=lambda _, stats: told.append(stats.bytes))
     assert len(told) >= 4
     assert told == sorted(told)
-    assert 16 << 20 <= told[0] < 32 << 20
+    assert 0 < told[0] < 32 << 20
     assert told[-1] == 64 << 20

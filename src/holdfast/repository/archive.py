@@ -34,7 +34,7 @@ trusted."""
 _ID_SIZE = 32
 
 _TOLD_BYTES = 16 << 20
-"""Of what the reading thread itself reads: after so many bytes progress is told."""
+"""Of a stream, which the caller's thread reads itself: after so many bytes progress is told."""
 
 _MAX_WAITING = 2048
 """Closed directories that may wait for their contents before the reader waits for them."""
@@ -95,7 +95,7 @@ class TreeArchiver:
         self._reader = reader
         self._cutoff = parent.taken_ns - RACY_MARGIN_NS if parent else 0
         self._on_progress = on_progress or (lambda _: None)
-        self._contents = ContentReader(blobs, self._count_bytes)
+        self._contents = ContentReader(blobs, self._count_bytes, lambda: self._on_progress(self.stats))
         self._links: dict[tuple[int, int], _FirstLink] = {}
         root = _Directory(Entry(b"", Kind.DIR), self._known(parent.tree if parent else ""))
         self._stack = [root]
@@ -146,6 +146,7 @@ class TreeArchiver:
     def drain(self) -> None:
         """Wait until the contents of all entries so far were read; directories stay open."""
         self._contents.flush()
+        self._contents.wait()
         for directory in (*self._closing, *self._stack):
             for node in directory.nodes:
                 if isinstance(node, PendingFile) and not isinstance(node, LateFile):
@@ -193,6 +194,7 @@ class TreeArchiver:
         """Write the trees of closed directories whose contents are there; with `wait`, of all of them."""
         if wait:
             self._contents.flush()
+            self._contents.wait()
         while self._closing and (wait or self._ready(self._closing[0])):
             self._settle_first()
 
@@ -325,7 +327,7 @@ class TreeArchiver:
         self.stats.bytes += count
         if threading.get_ident() != self._thread:
             return
-        self._untold += count  # a large file or a stream, which this thread reads chunk by chunk
+        self._untold += count  # a stream, which this thread reads chunk by chunk
         if self._untold >= _TOLD_BYTES:
             self._untold = 0
             self._on_progress(self.stats)

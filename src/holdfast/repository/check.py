@@ -15,8 +15,9 @@ import hashlib
 import os
 import random
 import struct
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ from holdfast.repository.pack import BlobKind, PackedBlob, header_size, parse_he
 from holdfast.repository.reader import BlobReader
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
+
+_READERS = 3
+"""Threads that read packs and check them: each holds one, and what it is cut into."""
 
 
 @dataclass(slots=True)
@@ -57,6 +61,14 @@ class _Listed(NamedTuple):
     digest: bytes
 
 
+class _Read(NamedTuple):
+    """A pack that was read: its name, how many bytes came, what is wrong with it."""
+
+    pack: str
+    size: int
+    errors: list[HoldfastError]
+
+
 class Checker:
     """One check of a repository. The caller holds a lock."""
 
@@ -71,19 +83,36 @@ class Checker:
         self._broken: set[str] = set()
         self._damaged: set[tuple[BlobKind, BlobId]] = set()
         self._snapshots: tuple[Snapshot, ...] = ()
+        self._reading: deque[Future[_Read]] = deque()
+
+    def load(self) -> None:
+        """Read the index, and compare the packs that it lists with those that are there. To be called first.
+
+        Raises: errors of the store that are not about single objects.
+        """
+        self._load_index()
+        self._check_packs()
 
     def run(self, *, read_share: float = 0.0, choose: random.Random | None = None) -> Checked:
         """Check the structure, and the data of `read_share` (0 to 1) of the packs, which `choose` picks.
 
         Raises: errors of the store that are not about single objects.
         """
-        self._load_index()
-        self._check_packs()
-        if read_share > 0:
-            self._read_packs(read_share, choose or random.Random())  # noqa: S311  a sample, not a secret
+        with ThreadPoolExecutor(_READERS, "check") as pool:
+            try:
+                self._reading.extend(
+                    pool.submit(self._read_pack, pack)
+                    for pack in self._chosen(read_share, choose or random.Random())  # noqa: S311  a sample, no secret
+                )
+                # Trees are looked at while packs are read: the one is Python's work, the other that of C libraries.
+                self._check_snapshots()
+                while self._reading:
+                    self._take_read(self._reading.popleft())
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
         if self._lost or self._broken:
             self._find_damaged()
-        self._check_snapshots()
         if self._damaged:
             self._trace()
         return self.done
@@ -121,29 +150,32 @@ class Checker:
         self.done.problems.append(error)
         self._lost.add(pack)
 
-    def _read_packs(self, share: float, choose: random.Random) -> None:
+    def _chosen(self, share: float, choose: random.Random) -> list[str]:
         packs = sorted(self._packs)
-        count = len(packs) if share >= 1 else max(1, round(len(packs) * share)) if packs else 0
-        chosen = choose.sample(packs, count)
-        with ThreadPoolExecutor(3, "check") as pool:
-            for pack, size, errors in pool.map(self._read_pack, chosen):
-                self.done.packs_read += 1
-                self.done.bytes_read += size
-                self.done.problems.extend(error for error in errors if error is not None)
-                self._on_progress(self.done)
-                if errors:
-                    self._broken.add(pack)
+        count = len(packs) if share >= 1 else max(1, round(len(packs) * share)) if packs and share > 0 else 0
+        return choose.sample(packs, count)
 
-    def _read_pack(self, pack: str) -> tuple[str, int, list[HoldfastError]]:
+    def _take_read(self, reading: Future[_Read]) -> None:
+        pack, size, errors = reading.result()
+        self.done.packs_read += 1
+        self.done.bytes_read += size
+        self.done.problems.extend(errors)
+        self._on_progress(self.done)
+        if errors:
+            self._broken.add(pack)
+
+    def _read_pack(self, pack: str) -> _Read:
         store_key = key_of(Folder.DATA, pack)
         try:
             data = self._store.get(store_key)
         except ObjectNotFound as error:
             # What the listing has not either was reported already.
-            return pack, 0, [] if pack in self._lost else [error]
+            return _Read(pack, 0, [] if pack in self._lost else [error])
         if name_of(data) == pack:
-            return pack, len(data), self._check_content(pack, data)
-        return pack, len(data), [corrupt(store_key, "bytes whose SHA-256 is its name", f"{len(data)} other bytes")]
+            return _Read(pack, len(data), self._check_content(pack, data))
+        return _Read(
+            pack, len(data), [corrupt(store_key, "bytes whose SHA-256 is its name", f"{len(data)} other bytes")]
+        )
 
     def _check_content(self, pack: str, data: bytes) -> list[HoldfastError]:
         store_key = key_of(Folder.DATA, pack)
@@ -194,6 +226,8 @@ class Checker:
                 continue
             seen.add(tree)
             self.done.trees += 1
+            if self._reading and self._reading[0].done():
+                self._take_read(self._reading.popleft())
             try:
                 nodes = reader.load_tree(tree)
                 for node in nodes:

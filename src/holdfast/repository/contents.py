@@ -1,18 +1,19 @@
-"""Reading the contents of entries into blobs: small files in batches, others alone, streams on the reading thread.
+"""Reading the contents of entries into blobs: small files in batches, large ones one after the other, streams at once.
 
 Rules upheld here:
 - A file that changes while it is read is read again, or recorded as changing (`local_file`); one that vanished or
   cannot be read is recorded, never passed over in silence.
 - Batches of small files go to helper processes, large ones stay here, where the libraries that do the work release
-  Python's lock.
+  Python's lock: a thread reads and cuts them while the walk goes on, `_AHEAD` files at most.
 - The node's size and times come from the open file, so that they belong to the bytes that were read.
 """
 
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 from holdfast.model.entry import ByteStream, Entry, LocalFile
 from holdfast.model.ids import BlobId
@@ -45,15 +46,26 @@ from holdfast.repository.writer import BlobWriter, SealedBlob
 BATCH_FILES = 64
 BATCH_BYTES = 2 << 20
 _WHOLE_FILE = 4 << 20
-"""Files up to this size are read by one worker in one piece; larger ones by the reading thread, chunk by chunk."""
+"""Files up to this size are read by one worker in one piece; larger ones by a thread of their own, chunk by chunk."""
+_AHEAD = 2
+_TICK_SECONDS = 0.5
 
 
 class ContentReader:
-    """Turns contents into blobs through a `BlobWriter`."""
+    """Turns contents into blobs through a `BlobWriter`.
 
-    def __init__(self, blobs: BlobWriter, on_bytes: Callable[[int], None]) -> None:
+    Args:
+        blobs: where they go.
+        on_bytes: told how many bytes were read, from several threads.
+        on_wait: called now and then while large files are waited for.
+    """
+
+    def __init__(
+        self, blobs: BlobWriter, on_bytes: Callable[[int], None], on_wait: Callable[[], None] = lambda: None
+    ) -> None:
         self._blobs = blobs
-        self._on_bytes = on_bytes
+        self._on_bytes, self._on_wait = on_bytes, on_wait
+        self._large: deque[Future[list[Future[list[str]]]]] = deque()
         self._batch: list[PendingFile] = []
         self._batch_bytes = 0
         self._zeros: dict[int, Future[list[str]]] = {}
@@ -71,7 +83,10 @@ class ContentReader:
             elif entry.size <= _WHOLE_FILE:
                 pending.wait_in_batch(self._blobs.submit(entry.size, self._read_files, [entry]), 0)
             else:
-                self._read_large(pending, content.path)
+                self._wait_for_large(_AHEAD - 1)
+                reading = self._blobs.read(self._read_large, pending, content.path)
+                self._large.append(reading)
+                pending.wait_for_reading(reading)
         elif content is not None:
             self._read_stream(pending, content.open())
         return pending
@@ -85,6 +100,17 @@ class ContentReader:
         future = self._blobs.submit(size, self._read_batch, [pending.entry for pending in batch])
         for position, pending in enumerate(batch):
             pending.wait_in_batch(future, position)
+
+    def wait(self) -> None:
+        """Wait until all large files were read. Raises: the first failure of any worker."""
+        self._wait_for_large(0)
+
+    def _wait_for_large(self, left: int) -> None:
+        while len(self._large) > left:
+            if wait([self._large[0]], _TICK_SECONDS).done:
+                self._large.popleft().result()
+            else:
+                self._on_wait()
 
     def _add_to_batch(self, pending: PendingFile) -> None:
         self._batch.append(pending)
@@ -166,7 +192,7 @@ class ContentReader:
     def _save_chunk(self, chunk: memoryview) -> list[str]:
         return [self._blobs.save(BlobKind.DATA, chunk).hex()]
 
-    # --- on the reading thread ----------------------------------------------------------------------------------------
+    # --- on the caller's thread, or the one that reads large files ----------------------------------------------------
 
     def _read_stream(self, pending: PendingFile, stream: ByteStream) -> None:
         try:
@@ -176,7 +202,7 @@ class ContentReader:
         pending.outcome.size = pending.entry.size = size
         pending.wait_for_chunks(futures)
 
-    def _read_large(self, pending: PendingFile, path: bytes) -> None:
+    def _read_large(self, pending: PendingFile, path: bytes) -> list[Future[list[str]]]:
         entry, captured = pending.entry, pending.outcome
         futures: list[Future[list[str]]] = []
         try:
@@ -195,7 +221,7 @@ class ContentReader:
         except OSError as error:
             _failed(captured, error)
             futures = []
-        pending.wait_for_chunks(futures)
+        return futures
 
     def _read_ranges(self, fd: int, status: os.stat_result, entry: Entry) -> tuple[list[Future[list[str]]], int]:
         futures: list[Future[list[str]]] = []

@@ -2,11 +2,13 @@
 
 Rules upheld here:
 - A blob that cannot be read is reported with its error and takes no other with it.
+- As many threads wait for the store as it has connections, as many work as there are cores (`cores`).
 - Memory holds one range per thread; neighbours in a pack come in one read when the gap is cheaper than a request.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import NamedTuple
@@ -14,6 +16,7 @@ from typing import NamedTuple
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
 from holdfast.model.ids import BlobId
 from holdfast.repository.blobs import batches, open_blob, open_blobs
+from holdfast.repository.cores import AT_WORK
 from holdfast.repository.index import Location
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind
@@ -21,6 +24,8 @@ from holdfast.repository.repository import Repository
 
 _MAX_RANGE = 8 << 20
 _MAX_GAP = 256 << 10
+_MANY = 32
+"""Blobs of one range from which on it counts as one of small blobs."""
 
 
 class Piece(NamedTuple):
@@ -47,7 +52,8 @@ def read_blobs(repository: Repository, wanted: Iterable[BlobId], deliver: Delive
         except CorruptObject as error:
             fail(blob, error)
     with ThreadPoolExecutor(repository.connections, "extract") as pool:
-        futures = [pool.submit(_read_range, repository, group, deliver, fail) for group in group_ranges(pieces)]
+        groups = mixed(group_ranges(pieces))
+        futures = [pool.submit(_read_range, repository, group, deliver, fail) for group in groups]
         try:
             for future in as_completed(futures):
                 future.result()
@@ -73,6 +79,21 @@ def group_ranges(pieces: list[Piece]) -> list[list[Piece]]:
     return groups
 
 
+def mixed(groups: list[list[Piece]]) -> list[list[Piece]]:
+    """The same groups, those of many small blobs spread evenly among the others.
+
+    Small blobs keep the interpreter busy, large ones the libraries beside it: one of each at a time uses both cores.
+    """
+    rank: dict[bool, int] = {}
+    count = Counter(len(group) >= _MANY for group in groups)
+    places = []
+    for number, group in enumerate(groups):
+        small = len(group) >= _MANY
+        rank[small] = rank.get(small, 0) + 1
+        places.append(((rank[small] - 0.5) / count[small], number))
+    return [groups[number] for _, number in sorted(places)]
+
+
 def _read_range(repository: Repository, group: list[Piece], deliver: Deliver, fail: Fail) -> None:
     first, last = group[0].where, group[-1].where
     start, end = first.offset, last.offset + last.length
@@ -82,6 +103,12 @@ def _read_range(repository: Repository, group: list[Piece], deliver: Deliver, fa
         for piece in group:
             fail(piece.blob, error)
         return
+    with AT_WORK:
+        _open_pieces(repository, group, data, deliver, fail)
+
+
+def _open_pieces(repository: Repository, group: list[Piece], data: memoryview, deliver: Deliver, fail: Fail) -> None:
+    start = group[0].where.offset
     for batch in batches(group, lambda piece: piece.where.size):
         found = [(data[piece.where.offset - start :][: piece.where.length], piece.blob, piece.where) for piece in batch]
         plains = open_blobs(repository.key, found) if len(batch) > 1 else None

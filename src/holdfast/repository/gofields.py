@@ -12,6 +12,7 @@ from __future__ import annotations
 import calendar
 import re
 import time
+from functools import lru_cache
 
 from holdfast.errors import CorruptObject, UnsafeName
 from holdfast.model.entry import Kind
@@ -45,6 +46,7 @@ _seconds: dict[int, str] = {}
 _MIN_SECOND, _MAX_SECOND = -62135596800, 253402300799  # the years 1 to 9999, all that both sides can say
 
 
+@lru_cache(maxsize=16)  # of one file it is asked up to four times in a row
 def format_time(ns: int) -> str:
     """Nanoseconds since the epoch as RFC 3339 in UTC, the fraction without trailing zeros (Go's RFC3339Nano)."""
     second, fraction = divmod(ns, 1_000_000_000)
@@ -101,6 +103,7 @@ _GO_UNESCAPES = {text[1]: bytes([code]) for code, text in _GO_ESCAPES.items()} |
 _ESCAPE = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-7]{3}|.)", re.DOTALL)
 
 
+@lru_cache(maxsize=16)  # of one file it is asked twice
 def quote(name: bytes) -> str:
     r"""A file name as Go's `strconv.Quote` writes it, without the outer quotes: bytes that are not UTF-8 as `\xNN`."""
     try:

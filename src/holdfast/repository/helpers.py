@@ -9,7 +9,6 @@ Rules upheld here:
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
 import sys
 import threading
@@ -20,6 +19,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from holdfast.model.environment import for_children
+from holdfast.repository.cores import cores
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.sealing import Sealed, Setup, Wanted, receive, send
 
@@ -127,5 +127,4 @@ class _Helper:
 
 
 def _cores() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, _MOST) if cores > 1 else 0
+    return min(cores(), _MOST) if cores() > 1 else 0

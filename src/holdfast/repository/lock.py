@@ -2,6 +2,8 @@
 
 Rules upheld here:
 - A lock counts only after it was written *and* the list was read again: two that start at once both see each other.
+  Who asks for one that is not settled yet may use the time until then, and settles it before anything is stored or
+  believed.
 - A lock is refreshed every five minutes and stale after thirty, or at once when its process on this host is gone.
   Stale locks are removed with a word in the log; they never block anyone.
 - How old a lock is, the store's clock says, as far as it has one: when the lock was written, seen from when ours was.
@@ -65,14 +67,52 @@ class Held(NamedTuple):
 class Lock:
     """One held lock; made by `hold_lock`."""
 
-    def __init__(self, store: Store, key: MasterKey, *, exclusive: bool) -> None:
+    def __init__(
+        self, store: Store, key: MasterKey, *, exclusive: bool, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self.exclusive = exclusive
-        self._store, self._key = store, key
+        self._store, self._key, self._sleep = store, key, sleep
         self._name = ""
         self._refreshed = 0.0
         self._lost = False
+        self._settled = False
+        self._settling = threading.Lock()
         self._stop = threading.Event()
         self._mutex = threading.Lock()
+
+    def announce(self) -> None:
+        """Write the lock unless another excludes it. Raises: RepositoryLocked."""
+        # What may be stale is looked at again when our own lock tells the store's time.
+        found = [held for held in list_locks(self._store, self._key) if not _may_be_stale(held)]
+        _refuse_conflicts(self._store, found, exclusive=self.exclusive)
+        self.write()
+        self._announced = time.monotonic()
+
+    def settle(self) -> None:
+        """Look for others that came at the same time, a moment after this lock was written; asked again, do nothing.
+
+        Raises: RepositoryLocked; then the lock was given back.
+        """
+        with self._settling:
+            if self._settled:
+                return
+            self.ensure_held()
+            self._sleep(max(0.0, self._announced + _SETTLE_SECONDS - time.monotonic()))
+            try:
+                self._refuse_others()
+            except BaseException:
+                self._lost = True
+                _release(self)
+                raise
+            self._settled = True
+
+    def _refuse_others(self) -> None:
+        found = list_locks(self._store, self._key)
+        clock = next((held.modified for held in found if held.name == self._name), None)
+        others = [
+            held for held in found if held.name != self._name and not remove_if_stale(self._store, held, clock=clock)
+        ]
+        _refuse_conflicts(self._store, others, exclusive=self.exclusive)
 
     def ensure_held(self) -> None:
         """Raises: RepositoryLocked when the lock was not refreshed in time and others may have removed it."""
@@ -87,6 +127,7 @@ class Lock:
 
     def ensure_there(self) -> None:
         """`ensure_held`, and the store is asked, too: before what cannot be taken back. Raises: RepositoryLocked."""
+        self.settle()
         self.ensure_held()
         with self._mutex:
             self._require_still_there()
@@ -161,6 +202,7 @@ def hold_lock(
     *,
     exclusive: bool,
     wait_seconds: float = 0.0,
+    settled: bool = True,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Lock]:
     """Hold a lock for the time of the block.
@@ -170,15 +212,19 @@ def hold_lock(
         key: its master key.
         exclusive: alone (deleting) or beside others (reading, adding).
         wait_seconds: how long to wait for a lock that excludes this one before giving up.
+        settled: whether the lock counts when the block begins; otherwise the block calls `settle`, or `ensure_there`,
+            before it stores anything and before it believes what it read.
         sleep: how to wait; tests pass their own.
 
     Raises: RepositoryLocked, and the store's errors.
     """
-    lock = Lock(store, key, exclusive=exclusive)
     deadline = time.monotonic() + wait_seconds
     while True:
+        lock = Lock(store, key, exclusive=exclusive, sleep=sleep)
         try:
-            _acquire(lock, store, key, sleep)
+            lock.announce()
+            if settled:
+                lock.settle()
             break
         except RepositoryLocked:
             if time.monotonic() >= deadline:
@@ -191,22 +237,6 @@ def hold_lock(
     finally:
         lock.stop()
         _release(lock)
-
-
-def _acquire(lock: Lock, store: Store, key: MasterKey, sleep: Callable[[float], None]) -> None:
-    found = list_locks(store, key)
-    # What may be stale is looked at again when our own lock tells the store's time.
-    _refuse_conflicts(store, [held for held in found if not _may_be_stale(held)], exclusive=lock.exclusive)
-    lock.write()
-    try:
-        sleep(_SETTLE_SECONDS)
-        found = list_locks(store, key)
-        clock = next((held.modified for held in found if held.name == lock.name), None)
-        others = [held for held in found if held.name != lock.name and not remove_if_stale(store, held, clock=clock)]
-        _refuse_conflicts(store, others, exclusive=lock.exclusive)
-    except BaseException:
-        _release(lock)
-        raise
 
 
 def _release(lock: Lock) -> None:

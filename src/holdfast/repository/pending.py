@@ -29,13 +29,18 @@ class Captured:
 class PendingFile:
     """One file whose content is on its way: `result` waits for it."""
 
-    __slots__ = ("_futures", "_outcome", "_position", "entry")
+    __slots__ = ("_futures", "_outcome", "_position", "_reading", "entry")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self._outcome: Captured | None = None
         self._futures: list[Future[list[str]]] | Future[list[Captured]] | None = None
+        self._reading: Future[list[Future[list[str]]]] | None = None
         self._position = 0
+
+    def wait_for_reading(self, reading: Future[list[Future[list[str]]]]) -> None:
+        """The content is the blobs of the jobs that this one starts, in order."""
+        self._reading = reading
 
     def wait_for_chunks(self, futures: list[Future[list[str]]]) -> None:
         """The content is the blobs of these jobs, in order."""
@@ -55,16 +60,22 @@ class PendingFile:
     @property
     def submitted(self) -> bool:
         """Whether `result` can be waited for."""
-        return self._futures is not None
+        return self._futures is not None or self._reading is not None
 
     def done(self) -> bool:
         """Whether `result` returns at once."""
+        if self._reading is not None:
+            if not self._reading.done() or self._reading.exception() is not None:
+                return self._reading.done()
+            self._futures, self._reading = self._reading.result(), None
         if isinstance(self._futures, Future):
             return self._futures.done()
         return self._futures is not None and all(future.done() for future in self._futures)
 
     def result(self) -> Captured:
         """The captured content. Raises what the job raised."""
+        if self._reading is not None:
+            self._futures, self._reading = self._reading.result(), None
         if isinstance(self._futures, Future):
             self._outcome = self._futures.result()[self._position]
         elif self._futures:

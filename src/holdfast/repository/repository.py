@@ -76,9 +76,14 @@ class Repository:
         """What can be listed now, and what is damaged."""
         return list_snapshots(self.store, self.key)
 
-    def lock(self, *, exclusive: bool = False, wait_seconds: float = 0.0) -> AbstractContextManager[Lock]:
-        """Hold a lock for a block: shared to read or add, exclusive to delete. Raises: RepositoryLocked."""
-        return hold_lock(self.store, self.key, exclusive=exclusive, wait_seconds=wait_seconds)
+    def lock(
+        self, *, exclusive: bool = False, wait_seconds: float = 0.0, settled: bool = True
+    ) -> AbstractContextManager[Lock]:
+        """Hold a lock for a block, as `hold_lock` tells: shared to read or add, exclusive to delete.
+
+        Raises: RepositoryLocked.
+        """
+        return hold_lock(self.store, self.key, exclusive=exclusive, wait_seconds=wait_seconds, settled=settled)
 
     @cached_property
     def index(self) -> Index:
@@ -95,10 +100,22 @@ class Repository:
         self.__dict__.pop("index", None)
         self.__dict__.pop("reader", None)
 
-    def writer(self, *, level: int = DEFAULT_LEVEL, index: Index | None = None) -> BlobWriter:
+    def writer(
+        self,
+        *,
+        level: int = DEFAULT_LEVEL,
+        index: Index | None = None,
+        before_upload: Callable[[], None] = lambda: None,
+    ) -> BlobWriter:
         """A writer of blobs that knows what `index` knows, this one's or another. The caller holds a lock."""
-        uploads = max(1, self.connections // 2)
-        return BlobWriter(self.store, self.key, self.index if index is None else index, level=level, uploads=uploads)
+        return BlobWriter(
+            self.store,
+            self.key,
+            self.index if index is None else index,
+            level=level,
+            uploads=max(1, self.connections // 2),
+            before_upload=before_upload,
+        )
 
     def save_document(self, folder: Folder, plaintext: bytes) -> str:
         """Store a sealed document; its name."""

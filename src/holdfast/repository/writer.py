@@ -87,6 +87,7 @@ class BlobWriter:
         workers: threads that hash, compress and seal.
         uploads: packs that are uploaded at the same time.
         pack_size: bytes at which a pack is closed.
+        before_upload: called before each pack is stored; what it raises ends the writing.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class BlobWriter:
         workers: int = 3,
         uploads: int = 2,
         pack_size: int = TARGET_SIZE,
+        before_upload: Callable[[], None] = lambda: None,
     ) -> None:
         self.added = Added()
         self._store, self._key, self._index = store, key, index
         self.helpers = Helpers(key, level)
         self._compressor = Compressor(level)
         self._pack_size = pack_size
+        self._before_upload = before_upload
         self._lock = threading.Lock()
         self._pending: set[tuple[BlobKind, BlobId]] = set()
         self._open = {kind: PackBuilder(kind) for kind in BlobKind}
@@ -113,6 +116,7 @@ class BlobWriter:
         self._failure: BaseException | None = None
         self._budget = _Budget(_IN_FLIGHT)
         self._slots = threading.Semaphore(uploads + 1)
+        self._reader = ThreadPoolExecutor(1, "read")
         self._workers = ThreadPoolExecutor(workers, "blob")
         self._uploads = ThreadPoolExecutor(uploads, "upload")
 
@@ -141,6 +145,11 @@ class BlobWriter:
         except BaseException:
             self._budget.give(size)
             raise
+
+    def read(self, job: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run a job that reads and submits others, beside the caller; such jobs come one after the other."""
+        self._raise_failure()
+        return self._reader.submit(job, *args, **kwargs)
 
     def save(self, kind: BlobKind, data: Bytes) -> BlobId:
         """Store a blob unless it is known; its id. For worker threads: it hashes, compresses and seals right here."""
@@ -194,6 +203,7 @@ class BlobWriter:
 
     def finish(self) -> Added:
         """Wait for all jobs, upload what is left, write the index. Raises: the first failure of any thread."""
+        self._reader.shutdown(wait=True)
         self._workers.shutdown(wait=True)
         self.helpers.close()
         self._raise_failure()
@@ -209,6 +219,7 @@ class BlobWriter:
     def close(self) -> None:
         """Stop the threads, finished or not. Packs already uploaded are indexed, so that the next run re-uses them."""
         self._failure = self._failure or HoldfastError("the writer was closed")
+        self._reader.shutdown(wait=True, cancel_futures=True)
         self._workers.shutdown(wait=True, cancel_futures=True)
         self.helpers.close()
         self._uploads.shutdown(wait=True)
@@ -245,6 +256,7 @@ class BlobWriter:
                 return
             data = builder.finish(self._key)
             name = name_of(data)
+            self._before_upload()
             self._store.put(key_of(Folder.DATA, name), data)
             self._record(name, builder, len(data))
             self._write_index(force=False)

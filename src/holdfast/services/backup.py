@@ -93,10 +93,10 @@ def capture_live(repository: Repository, run: Run, source: Source) -> SourceRepo
     """Capture one source while it lives. Raises: as `capture`."""
     # The instant before anything is read: a file whose time is at or after it is read again by the next run.
     started = run.now()
-    with repository.lock() as lock:
+    with repository.lock(settled=False) as lock:
         repository.refresh()
         parent = run.parent_of(repository, source)
-        with repository.writer(level=run.level) as blobs:
+        with repository.writer(level=run.level, before_upload=lock.settle) as blobs:
             archiver = TreeArchiver(blobs, repository.reader, compared_with(parent), run.notify(source))
             if hasattr(source, "drain"):
                 source.drain = archiver.drain

@@ -118,16 +118,17 @@ def capture_frozen(
     everything was let go, and no snapshot was made.
     """
     with ExitStack() as stack:
-        lock = stack.enter_context(repository.lock())
+        lock = stack.enter_context(repository.lock(settled=False))
         repository.refresh()
         spool = stack.enter_context(Spool())
         hold = stack.enter_context(prepared(engine, planned()))
         begun = run.now()
-        sources = [_first_pass(repository, run, spec) for spec in specs]
+        sources = [_first_pass(repository, run, lock, spec) for spec in specs]
         stills = stack.enter_context(Stills(hold.note_snapshot))
         moving = [source for source in sources if not stills.prepare(source.live)]
         if at_freeze is not None:
             at_freeze.open()
+        lock.settle()  # nobody is held for a backup that cannot be kept
         # The snapshots are of this instant: a file whose time is at or after it is read again by the next run.
         frozen = run.now()
         holding, at = hold.freeze(
@@ -142,13 +143,13 @@ def capture_frozen(
     return [replace(report, held=dict(holding.seconds), seconds=seconds) for report in reports]
 
 
-def _first_pass(repository: Repository, run: Run, spec: TreeSpec) -> _Source:
+def _first_pass(repository: Repository, run: Run, lock: Lock, spec: TreeSpec) -> _Source:
     """Read everything live, and store it: its tree is what the second pass compares with."""
     live = LiveTree(spec.root, label=spec.label, exclude=(*spec.exclude, OURS))
     source = _Source(spec, live, time.time_ns())
     sync_filesystem(live.root)
     parent = run.parent_of(repository, source)
-    with repository.writer(level=run.level) as blobs:
+    with repository.writer(level=run.level, before_upload=lock.settle) as blobs:
         archiver = TreeArchiver(blobs, repository.reader, compared_with(parent), run.notify(source))
         archive_data(archiver, live.entries())
         source.tree = archiver.finish()

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import msgspec
 
@@ -88,19 +88,21 @@ def _load_manifest(repository: Repository, folder: Node) -> Manifest | None:
 
 
 @contextmanager
-def reading(repository: Repository) -> Iterator[None]:
-    """Hold a shared lock while reading, so that nobody prunes meanwhile. Credentials that may only read go without."""
-    lock = repository.lock()
-    try:
-        lock.__enter__()
-    except StoreDenied as error:
-        log.warning("reading without a lock, these credentials may not write one: %s", error)
+def reading(repository: Repository, prepare: Callable[[], object] | None = None) -> Iterator[None]:
+    """Hold a shared lock while reading, so that nobody prunes meanwhile. Credentials that may only read go without.
+
+    `prepare` is done while the lock settles; without it the index is loaded.
+    """
+    with ExitStack() as stack:
+        lock = None
+        try:
+            lock = stack.enter_context(repository.lock(settled=False))
+        except StoreDenied as error:
+            log.warning("reading without a lock, these credentials may not write one: %s", error)
+        (prepare or (lambda: repository.index))()
+        if lock is not None:
+            lock.settle()
         yield
-        return
-    try:
-        yield
-    finally:
-        lock.__exit__(None, None, None)
 
 
 def restore_directory(

@@ -58,8 +58,9 @@ def verify(
     Raises: RepositoryLocked, and errors of the store that are not about single objects. Damage is in the report.
     """
     started = time.monotonic()
-    with reading(repository):
-        done = Checker(repository, on_progress).run(read_share=read_share, choose=random.Random(seed))  # noqa: S311  a sample
+    checker = Checker(repository, on_progress)
+    with reading(repository, checker.load):
+        done = checker.run(read_share=read_share, choose=random.Random(seed))  # noqa: S311  a sample
     store_verification(
         repository,
         Verification(

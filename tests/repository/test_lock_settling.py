@@ -1,0 +1,97 @@
+"""A lock that is used before it settled: nothing is stored or believed until it is known that nobody else came."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from holdfast.errors import RepositoryLocked
+from holdfast.repository.lock import LockJson, hold_lock
+from holdfast.repository.objects import Folder, save_object
+from holdfast.repository.repository import Repository, open_repository
+from holdfast.repository.snapshot import time_text
+from holdfast.services.restore import restore_directory
+from holdfast.services.verify import verify
+from holdfast.store.base import Bytes
+from holdfast.store.directory import DirectoryStore
+from tests.support.repositories import PASSWORD, backup_directory, latest, new_repository
+
+
+class _Crowded(DirectoryStore):
+    """Whoever writes a lock here does it at the same time as another, who wants to be alone."""
+
+    other: tuple[str, bytes] | None = None
+
+    def put(self, key: str, data: Bytes, *, if_absent: bool = False) -> None:
+        super().put(key, data, if_absent=if_absent)
+        if self.other is not None and key.startswith(Folder.LOCKS):
+            super().put(*self.other)
+
+
+@pytest.fixture
+def crowded(tmp_path: Path) -> Repository:
+
+    repository = new_repository(tmp_path / "repository")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_bytes(bytes(100))
+    backup_directory(repository, tmp_path / "data")
+    document = LockJson(time=time_text(datetime.now(UTC)), exclusive=True, hostname="elsewhere", username="root", pid=1)
+    name = save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(document))
+    path = tmp_path / "repository" / "locks" / name
+    store = _Crowded(tmp_path / "repository")
+    store.other = f"{Folder.LOCKS}/{name}", path.read_bytes()
+    path.unlink()
+    return open_repository(store, PASSWORD)
+
+
+def _stored(tmp_path: Path) -> set[str]:
+    paths = (tmp_path / "repository").rglob("*")
+    return {str(path.relative_to(tmp_path)) for path in paths if path.is_file() and path.parent.name != "locks"}
+
+
+def test_a_backup_stores_nothing(tmp_path: Path, crowded: Repository) -> None:
+    before = _stored(tmp_path)
+    (tmp_path / "data" / "file").write_bytes(bytes(range(256)) * 100)
+    with pytest.raises(RepositoryLocked, match="root@elsewhere"):
+        backup_directory(crowded, tmp_path / "data")
+    assert _stored(tmp_path) == before
+
+
+def test_a_restore_writes_nothing_and_a_check_says_nothing(tmp_path: Path, crowded: Repository) -> None:
+    with pytest.raises(RepositoryLocked, match="root@elsewhere"):
+        restore_directory(crowded, latest(crowded), tmp_path / "target")
+    assert not (tmp_path / "target").exists() or not list((tmp_path / "target").iterdir())
+    (tmp_path / "repository" / "locks" / next(iter(_locks(tmp_path)))).unlink()
+    with pytest.raises(RepositoryLocked, match="root@elsewhere"):
+        verify(crowded, read_share=1)
+
+
+def test_the_lock_that_lost_is_given_back(tmp_path: Path, crowded: Repository) -> None:
+    with crowded.lock(settled=False) as lock:
+        assert len(_locks(tmp_path)) == 2
+        with pytest.raises(RepositoryLocked, match="root@elsewhere"):
+            lock.settle()
+        assert len(_locks(tmp_path)) == 1
+        for again in (lock.settle, lock.ensure_held, lock.ensure_there):
+            with pytest.raises(RepositoryLocked):
+                again()
+
+
+def test_a_settled_lock_does_not_ask_again(tmp_path: Path) -> None:
+    repository = new_repository(tmp_path / "repository")
+    waited: list[float] = []
+
+    with hold_lock(repository.store, repository.key, exclusive=False, settled=False, sleep=waited.append) as lock:
+        assert waited == []
+        lock.settle()
+        lock.settle()
+        lock.ensure_there()
+    assert len(waited) == 1
+    assert 0 < waited[0] <= 0.2
+
+
+def _locks(tmp_path: Path) -> list[str]:
+    return [path.name for path in (tmp_path / "repository" / "locks").iterdir()]
