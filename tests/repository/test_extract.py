@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.model.ids import BlobId
-from holdfast.repository.cores import cores
+from holdfast.repository.cores import cores, workers_for
 from holdfast.repository.extract import _MANY, Piece, mixed, read_blobs
 from holdfast.repository.index import Location
 from holdfast.repository.pack import BlobKind
@@ -58,4 +58,4 @@ def test_no_more_threads_work_than_there_are_cores(tmp_path: Path) -> None:
 
     read_blobs(repository, ids, deliver, lambda blob, error: None)
     assert came == ids
-    assert 1 < most <= max(2, cores())
+    assert 1 < most <= workers_for(cores())

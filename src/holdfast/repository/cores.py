@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 
-_LEAST = 2
+_LEAST, _MOST = 2, 8
 
 
 def cores() -> int:
@@ -19,5 +19,10 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-AT_WORK = threading.BoundedSemaphore(max(cores(), _LEAST))
-"""To be held while working on what was fetched; of two threads one may still wait for the disk."""
+def workers_for(count: int) -> int:
+    """Threads that work, on so many cores: of two one may still wait for the disk, and memory has an end."""
+    return min(max(count, _LEAST), _MOST)
+
+
+AT_WORK = threading.BoundedSemaphore(workers_for(cores()))
+"""To be held while working on what was fetched."""

@@ -20,6 +20,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 from holdfast.errors import HoldfastError
 from holdfast.model.ids import BlobId
 from holdfast.repository.blobs import DEFAULT_LEVEL, Compressor, blob_id
+from holdfast.repository.cores import cores, workers_for
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.helpers import Helpers
 from holdfast.repository.index import MAX_BLOBS_PER_FILE, Index, write_index_file
@@ -84,7 +85,7 @@ class BlobWriter:
         key: its master key.
         index: what is already stored, loaded while the lock was held; it learns what is written.
         level: zstd level, 0 for none.
-        workers: threads that hash, compress and seal.
+        workers: threads that hash, compress and seal; None for one per core. More only hand the interpreter around.
         uploads: packs that are uploaded at the same time.
         pack_size: bytes at which a pack is closed.
         before_upload: called before each pack is stored; what it raises ends the writing.
@@ -97,7 +98,7 @@ class BlobWriter:
         index: Index,
         *,
         level: int = DEFAULT_LEVEL,
-        workers: int = 3,
+        workers: int | None = None,
         uploads: int = 2,
         pack_size: int = TARGET_SIZE,
         before_upload: Callable[[], None] = lambda: None,
@@ -117,7 +118,7 @@ class BlobWriter:
         self._budget = _Budget(_IN_FLIGHT)
         self._slots = threading.Semaphore(uploads + 1)
         self._reader = ThreadPoolExecutor(1, "read")
-        self._workers = ThreadPoolExecutor(workers, "blob")
+        self._workers = ThreadPoolExecutor(workers or workers_for(cores()), "blob")
         self._uploads = ThreadPoolExecutor(uploads, "upload")
 
     def __enter__(self) -> BlobWriter:
