@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import get_run_logger
 
 from holdfast.errors import CorruptObject
-from holdfast.services.extraction import Extracted
+from holdfast.services.extraction_contents import Extracted
 from holdfast.services.recovery import RestorePlan, RestoreStep, plan_restore, restore_step, sizes_of
 from holdfast.services.restore import RestoreReport
 from tasks.artifacts import Progress, seconds, show_table, size

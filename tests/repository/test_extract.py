@@ -44,14 +44,15 @@ def test_no_more_threads_work_than_there_are_cores(tmp_path: Path) -> None:
         ids = {writer.save(BlobKind.DATA, os.urandom(10)) for _ in range(60)}
         writer.finish()
     repository.refresh()
-    lock, at_work, most, came = threading.Lock(), 0, 0, set()
+    came: set[BlobId] = set()
+    lock, at_work, most = threading.Lock(), 0, 0
 
-    def deliver(blob: BlobId, _: bytes) -> None:
+    def deliver(found: list[tuple[BlobId, bytes]]) -> None:
         nonlocal at_work, most
         with lock:
             at_work += 1
             most = max(most, at_work)
-            came.add(blob)
+            came.update(blob for blob, _ in found)
         time.sleep(0.005)
         with lock:
             at_work -= 1

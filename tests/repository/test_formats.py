@@ -214,7 +214,7 @@ def test_many_small_blobs_are_stored_and_read_as_one_by_one() -> None:
     assert added.bytes == sum(map(len, pieces)) - 9
     found: dict[BlobId, bytes] = {}
     failed: list[HoldfastError] = []
-    read_blobs(repository, ids, found.__setitem__, lambda _, error: failed.append(error))
+    read_blobs(repository, ids, found.update, lambda _, error: failed.append(error))
     assert not failed
     assert [found[blob] for blob in ids] == pieces
     assert ids == [blob_id(piece) for piece in pieces]
@@ -233,7 +233,7 @@ def test_of_many_small_blobs_only_the_damaged_one_is_lost() -> None:
     repository.store.put(key, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
     found: dict[BlobId, bytes] = {}
     failed: dict[BlobId, HoldfastError] = {}
-    read_blobs(repository, ids, found.__setitem__, failed.__setitem__)
+    read_blobs(repository, ids, found.update, failed.__setitem__)
     assert list(failed) == [ids[7]]
     assert isinstance(failed[ids[7]], CorruptObject)
     assert {blob: piece for blob, piece in zip(ids, pieces, strict=True) if blob != ids[7]} == found

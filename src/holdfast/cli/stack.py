@@ -11,7 +11,7 @@ from holdfast.cli import text
 if TYPE_CHECKING:
     from holdfast.cli.options import Access
     from holdfast.services.backup import BackupReport, OnProgress
-    from holdfast.services.extraction import Extracted
+    from holdfast.services.extraction_contents import Extracted
     from holdfast.services.recovery import RestorePlan
     from holdfast.services.restore import RestoreReport
 

@@ -35,12 +35,14 @@ class Piece(NamedTuple):
     where: Location
 
 
-Deliver = Callable[[BlobId, bytes], None]
+Deliver = Callable[[list[tuple[BlobId, bytes]]], None]
+"""Takes blobs that lie side by side in a pack, and were often side by side in a file: at most about 1 MiB, or one."""
+
 Fail = Callable[[BlobId, HoldfastError], None]
 
 
 def read_blobs(repository: Repository, wanted: Iterable[BlobId], deliver: Deliver, fail: Fail) -> None:
-    """Read data blobs in the order of the packs; `deliver` and `fail` are called from several threads, once per blob.
+    """Read data blobs in the order of the packs, each once. `deliver` and `fail` are called from several threads.
 
     Raises: what `deliver` raises, and errors of the store that are not about single objects (StoreUnavailable,
     StoreDenied); then the rest is not read.
@@ -113,8 +115,7 @@ def _open_pieces(repository: Repository, group: list[Piece], data: memoryview, d
         found = [(data[piece.where.offset - start :][: piece.where.length], piece.blob, piece.where) for piece in batch]
         plains = open_blobs(repository.key, found) if len(batch) > 1 else None
         if plains is not None:
-            for piece, plain in zip(batch, plains, strict=True):
-                deliver(piece.blob, plain)
+            deliver([(piece.blob, plain) for piece, plain in zip(batch, plains, strict=True)])
             continue
         for stored, blob, where in found:
             try:
@@ -122,4 +123,4 @@ def _open_pieces(repository: Repository, group: list[Piece], data: memoryview, d
             except CorruptObject as error:
                 fail(blob, error)
             else:
-                deliver(blob, plain)
+                deliver([(blob, plain)])

@@ -29,7 +29,8 @@ from holdfast.repository.gofields import parse_time, unix_mode
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node, link_key, link_target
-from holdfast.services.extraction import Chosen, Extracted
+from holdfast.services.extraction import Chosen
+from holdfast.services.extraction_contents import Extracted
 from holdfast.services.restore import OnProgress, RestoreReport, SnapshotData, open_snapshot, reading
 
 _IN_MEMORY = 32 << 20

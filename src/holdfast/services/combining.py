@@ -21,7 +21,7 @@ from holdfast.model.base import BaseFacts
 from holdfast.model.snapshot import Snapshot
 from holdfast.postgres.combine import combine_arguments, combine_locally
 from holdfast.repository.repository import Repository
-from holdfast.services.extraction import Extracted
+from holdfast.services.extraction_contents import Extracted
 from holdfast.services.restore import INCREMENTAL, RestoreReport, prepare_target, restore_directory
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
 from holdfast.services.delta_acting import Acting
 from holdfast.services.delta_target import copy_beside, look, make_file, open_file
-from holdfast.services.extraction import is_zeros, write_at
+from holdfast.services.extraction_contents import is_zeros, joined, write_at
 
 WAVE = 2_000
 """Files that are looked at together: bounds memory, and still reads each pack about once."""
@@ -85,7 +85,7 @@ class Contents:
             read_blobs(
                 self._repository,
                 wanted,
-                lambda blob, data: self._deliver(wanted[blob], data),
+                lambda found: self._deliver(wanted, found),
                 lambda blob, error: self._fail(wanted[blob], error),
             )
         for file in files:
@@ -131,15 +131,19 @@ class Contents:
         elif file.new != file.old:
             copy_beside(file.old, file.new, file.node.size)
 
-    def _deliver(self, targets: list[tuple[_File, int]], data: bytes) -> None:
-        zeros = is_zeros(data)
-        for file, offset in targets:
-            # Beyond what was there the file is a hole already, if it has more blobs than this one.
-            if zeros and offset >= file.old_size and len(file.node.blobs) > 1:
-                continue
+    def _deliver(self, wanted: dict[BlobId, list[tuple[_File, int]]], found: list[tuple[BlobId, bytes]]) -> None:
+        parts: dict[_File, list[tuple[int, bytes]]] = {}
+        for blob, data in found:
+            zeros = is_zeros(data)
+            for file, offset in wanted[blob]:
+                # Beyond what was there the file is a hole already, if it has more blobs than this one.
+                if not zeros or offset < file.old_size or len(file.node.blobs) == 1:
+                    parts.setdefault(file, []).append((offset, data))
+        for file, pieces in parts.items():
             fd = open_file(file.new, os.O_WRONLY)
             try:
-                write_at(fd, data, offset)
+                for offset, data in joined(pieces):
+                    write_at(fd, data, offset)
             finally:
                 os.close(fd)
 

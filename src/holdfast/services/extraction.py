@@ -3,8 +3,7 @@
 Rules upheld here:
 - Content is untrusted: names are single components (checked when the tree is read), symlinks are made only after all
   contents, so that nothing is ever written through one; files are made with O_EXCL and O_NOFOLLOW.
-- Every blob is checked before its bytes are written. A file of which one blob is damaged is not left behind half: it
-  is removed, named, and everything else is restored.
+- What is damaged is named, and everything else is restored (`extraction_contents` writes the files).
 - Directories get their metadata after their contents, children before parents.
 """
 
@@ -15,16 +14,13 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 
-from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, RestoreError, TargetFull, UnsafeName
-from holdfast.model.ids import BlobId
-from holdfast.repository.extract import read_blobs
+from holdfast.errors import CorruptObject, ObjectNotFound, RestoreError, TargetFull, UnsafeName
 from holdfast.repository.gofields import unquote
-from holdfast.repository.pack import BlobKind
 from holdfast.repository.reader import descend
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node, link_key, link_target
+from holdfast.services.extraction_contents import ContentWriter, Extracted
 from holdfast.services.metadata import MetadataWriter
 
 _WAVE = 40_000
@@ -43,29 +39,6 @@ Chosen = Callable[[bytes], bool]
 """Whether an entry is wanted, by its path below the root of what is restored."""
 
 
-@dataclass(slots=True)
-class Extracted:
-    """What was written: counts, bytes of content, what is damaged (path: why), and what could not be set."""
-
-    files: int = 0
-    directories: int = 0
-    others: int = 0
-    bytes: int = 0
-    damaged: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class _File:
-    path: bytes
-    node: Node
-    missing: int
-    damaged: HoldfastError | None = None
-    started: bool = False
-    fd: int | None = None
-    busy: int = 0
-
-
 class Extraction:
     """One run of writing a tree below `target`, an existing empty directory."""
 
@@ -82,12 +55,10 @@ class Extraction:
         self._on_progress = on_progress or (lambda _: None)
         self._chosen = chosen
         self._metadata = MetadataWriter()
+        self._contents = ContentWriter(repository, self._metadata, self.done, self._damage)
         self._lock = threading.Lock()
-        self._wanted: dict[BlobId, list[tuple[_File, int]]] = {}
-        self._waiting = 0
         self._directories: list[tuple[bytes, Node]] = []
         self._later: list[tuple[bytes, Node]] = []
-        self._open: set[_File] = set()
         self._first_links: dict[tuple[int, int], bytes] = {}
         self._links: list[tuple[bytes, bytes]] = []
 
@@ -100,9 +71,9 @@ class Extraction:
             found = self._walk(tree) if self._chosen is None else self._only(self._walk(tree), self._chosen)
             for path, node in found:
                 self._take(path, node)
-                if self._waiting >= _WAVE:
-                    self._write_wave()
-            self._write_wave()
+                if self._contents.waiting >= _WAVE:
+                    self._write()
+            self._write()
             self._finish(root)
         except OSError as error:
             raise write_error(error, self._target) from error
@@ -143,128 +114,18 @@ class Extraction:
 
     def _take_file(self, path: bytes, node: Node) -> None:
         link = link_key(node)
-        if link is not None:
-            first = self._first_links.setdefault(link, path)
-            if first is not path:
-                self._links.append((first, path))
-                return
-        self._waiting += 1
-        file = _File(path, node, len(node.blobs))
-        if not node.blobs:
-            self._write_whole(file, b"")
-            return
-        offset = 0
-        for text in node.blobs:
-            blob = BlobId(bytes.fromhex(text))
-            self._wanted.setdefault(blob, []).append((file, offset))
-            where = self._repository.index.find(BlobKind.DATA, blob)
-            offset += where.size if where else 0
+        first = path if link is None else self._first_links.setdefault(link, path)
+        if first is path:
+            self._contents.take(path, node)
+        else:
+            self._links.append((first, path))
 
-    # --- contents, from several threads -------------------------------------------------------------------------------
-
-    def _write_wave(self) -> None:
-        wanted, self._wanted, self._waiting = self._wanted, {}, 0
-        try:
-            read_blobs(
-                self._repository,
-                wanted,
-                lambda blob, data: self._deliver(wanted[blob], data),
-                lambda blob, error: self._fail(wanted[blob], error),
-            )
-        finally:
-            # Empty unless reading stopped half-way.
-            for file in self._open:
-                if file.fd is not None:
-                    os.close(file.fd)
-            self._open.clear()
+    def _write(self) -> None:
+        self._contents.write()
         self._on_progress(self.done)
 
-    def _deliver(self, targets: list[tuple[_File, int]], data: bytes) -> None:
-        zeros: bool | None = None
-        for file, offset in targets:
-            if len(file.node.blobs) == 1:
-                self._write_whole(file, data)
-                continue
-            if zeros is None:
-                zeros = is_zeros(data)
-            self._write_part(file, b"" if zeros else data, offset)
-
-    def _write_whole(self, file: _File, data: bytes) -> None:
-        """A file of one blob, which no other thread knows: made, written and finished in one go."""
-        fd = os.open(file.path, _MAKE, 0o600)
-        file.started = True
-        try:
-            write_at(fd, data, 0)
-            self._finish_file(file, fd)
-        finally:
-            os.close(fd)
-        self._count(file)
-
-    def _write_part(self, file: _File, data: bytes, offset: int) -> None:
-        with self._lock:
-            # Opened under the lock: of two threads with blobs of one file the second must not make it again.
-            if file.fd is None:
-                file.fd = os.open(file.path, _REOPEN if file.started else _MAKE, 0o600)
-                file.started = True
-                self._open.add(file)
-            file.busy += 1
-            fd = file.fd
-        try:
-            write_at(fd, data, offset)
-        finally:
-            self._arrived(file)
-
-    def _fail(self, targets: list[tuple[_File, int]], error: HoldfastError) -> None:
-        for file, _ in targets:
-            with self._lock:
-                file.damaged = file.damaged or error
-                file.busy += 1
-            self._arrived(file)
-
-    def _arrived(self, file: _File) -> None:
-        """One blob less to wait for. The last one finishes the file; a file that waits long is closed until then."""
-        with self._lock:
-            file.missing -= 1
-            file.busy -= 1
-            last = file.missing == 0
-            fd = file.fd
-            if not last and (fd is None or file.busy or len(self._open) <= _KEPT_OPEN):
-                return
-            file.fd = None
-            self._open.discard(file)
-        try:
-            if last and fd is not None and file.damaged is None:
-                self._finish_file(file, fd)
-        finally:
-            if fd is not None:
-                os.close(fd)
-        if last:
-            self._count(file)
-
-    def _finish_file(self, file: _File, fd: int) -> None:
-        size = os.fstat(fd).st_size
-        if len(file.node.blobs) > 1 and size < file.node.size:
-            # The file ends in a hole.
-            os.ftruncate(fd, file.node.size)
-        elif size != file.node.size:
-            file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(size))
-        self._metadata.apply(fd, file.node)
-
-    def _count(self, file: _File) -> None:
-        if file.damaged is not None:
-            self._drop(file)
-            return
-        with self._lock:
-            self.done.files += 1
-            self.done.bytes += file.node.size
-
-    def _drop(self, file: _File) -> None:
-        if file.started:
-            os.unlink(file.path)
-        self._damage(file.path, str(file.damaged))
-
     def _damage(self, path: bytes, why: str) -> None:
-        with self._lock:
+        with self._lock:  # also called while files are written, from several threads
             self.done.damaged.append(f"{os.fsdecode(os.path.relpath(path, self._target))}: {why}")
 
     # --- after all contents -------------------------------------------------------------------------------------------
@@ -335,20 +196,6 @@ def make_other(path: bytes, node: Node) -> bool:
     else:
         return False
     return True
-
-
-def is_zeros(data: bytes) -> bool:
-    """Whether it may stay a hole. Compared with zeros in large pieces: looking for another byte one by one is slow."""
-    if data and data[0]:
-        return False
-    return all(data[at : at + len(_ZEROS)] == _ZEROS[: len(data) - at] for at in range(0, len(data), len(_ZEROS)))
-
-
-def write_at(fd: int, data: bytes, offset: int) -> None:
-    """Write all of the data at an offset."""
-    written = 0
-    while written < len(data):
-        written += os.pwrite(fd, memoryview(data)[written:] if written else data, offset + written)
 
 
 def write_error(error: OSError, target: bytes) -> RestoreError:

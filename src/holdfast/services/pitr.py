@@ -31,7 +31,7 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.bases import bases_of, find_base
 from holdfast.services.combining import Combine, combine_here, restore_combined
-from holdfast.services.extraction import Extracted
+from holdfast.services.extraction_contents import Extracted
 from holdfast.services.restore import RestoreReport, restore_directory
 from holdfast.services.wal_restore import prefetch
 from holdfast.services.wal_status import commit_reader

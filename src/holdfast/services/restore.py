@@ -28,7 +28,8 @@ from holdfast.repository.content import stream_content
 from holdfast.repository.gofields import unquote
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
-from holdfast.services.extraction import Chosen, Extracted, Extraction
+from holdfast.services.extraction import Chosen, Extraction
+from holdfast.services.extraction_contents import Extracted
 
 log = logging.getLogger(__name__)
 
