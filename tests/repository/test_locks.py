@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -174,6 +175,35 @@ def test_the_lock_of_a_process_that_was_killed_here_goes_at_once(path: Path) -> 
     holder.wait()
     with reopen(path).lock(exclusive=True):
         assert len(_held(reopen(path))) == 1
+
+
+@pytest.mark.parametrize(
+    ("place", "host", "goes"),
+    [
+        pytest.param("another boot pid:[1]", "ours", False, id="a clone of this machine"),
+        pytest.param(locks._place(), "ours", True, id="a process of ours that is gone"),
+        pytest.param(locks._place(), "elsewhere", True, id="a container of another name beside us"),
+        pytest.param("", "ours", True, id="restic's, of this host"),
+        pytest.param("", "elsewhere", False, id="restic's, of another"),
+    ],
+)
+def test_a_process_is_gone_only_where_its_number_counts(path: Path, place: str, host: str, goes: bool) -> None:
+    assert locks._place()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    repository = reopen(path)
+    held = LockJson(
+        time=time_text(datetime.now(UTC)),
+        exclusive=True,
+        hostname=socket.gethostname() if host == "ours" else host,
+        username="root",
+        pid=gone.pid,
+        place=place,
+    )
+    save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(held))
+    expected = contextlib.nullcontext() if goes else pytest.raises(RepositoryLocked)
+    with expected, repository.lock():
+        pass
 
 
 def _held(repository: Repository) -> list[locks.Held]:

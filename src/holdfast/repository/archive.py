@@ -21,8 +21,9 @@ from holdfast.model.entry import Entry, InlineContent, Kind, LateContent, LocalF
 from holdfast.model.ids import BlobId
 from holdfast.repository.contents import ContentReader
 from holdfast.repository.gofields import format_time, parse_time, quote
+from holdfast.repository.links import FirstLink, Link
 from holdfast.repository.pack import BlobKind
-from holdfast.repository.pending import Captured, HeldContent, LateFile, PendingFile
+from holdfast.repository.pending import HeldContent, LateFile, PendingFile
 from holdfast.repository.reader import BlobReader
 from holdfast.repository.tree import Node, encode_tree, node_from_entry
 from holdfast.repository.writer import BlobWriter
@@ -30,8 +31,6 @@ from holdfast.repository.writer import BlobWriter
 RACY_MARGIN_NS = 50_000_000
 """The kernel stamps files with a clock that lags behind by up to a tick: times this close to the capture are not
 trusted."""
-
-_ID_SIZE = 32
 
 _TOLD_BYTES = 16 << 20
 """Of a stream, which the caller's thread reads itself: after so many bytes progress is told."""
@@ -96,7 +95,7 @@ class TreeArchiver:
         self._cutoff = parent.taken_ns - RACY_MARGIN_NS if parent else 0
         self._on_progress = on_progress or (lambda _: None)
         self._contents = ContentReader(blobs, self._count_bytes, lambda: self._on_progress(self.stats))
-        self._links: dict[tuple[int, int], _FirstLink] = {}
+        self._links: dict[tuple[int, int], FirstLink] = {}
         root = _Directory(Entry(b"", Kind.DIR), self._known(parent.tree if parent else ""))
         self._stack = [root]
         self._closing: deque[_Directory] = deque()
@@ -238,7 +237,7 @@ class TreeArchiver:
         first = self._links.get(inode)
         if first is None:
             found = self._capture(entry, before)
-            self._links[inode] = _FirstLink(found, entry)
+            self._links[inode] = FirstLink(found, entry)
             return found
         if isinstance(entry.content, LocalFile) and (entry.size, entry.mtime_ns) != first.seen:
             # Another file by now (inode numbers are used again), or one that changed: never the first one's content.
@@ -272,11 +271,11 @@ class TreeArchiver:
         entry.size = len(data)
         return [self._blobs.save(BlobKind.DATA, data).hex()] if data else []
 
-    def _linked(self, entry: Entry, first: _FirstLink) -> Node | PendingFile:
+    def _linked(self, entry: Entry, first: FirstLink) -> Node | PendingFile:
         """A further hard link: the content of the first, without reading it again."""
         self.stats.files_unmodified += 1
         if first.pending is not None:
-            return _Link(entry, first.pending)
+            return Link(entry, first.pending)
         entry.size = first.size
         return node_from_entry(entry, content=first.content)
 
@@ -294,7 +293,7 @@ class TreeArchiver:
 
     def _finished(self, pending: PendingFile) -> Iterator[Node]:
         captured = pending.result()
-        if isinstance(pending, _Link) and not pending.is_same:
+        if isinstance(pending, Link) and not pending.is_same:
             pending.entry.links = 1
             own = self._contents.read(pending.entry)
             self._contents.flush()
@@ -331,60 +330,6 @@ class TreeArchiver:
         if self._untold >= _TOLD_BYTES:
             self._untold = 0
             self._on_progress(self.stats)
-
-
-class _FirstLink:
-    """The content of a file that has more links: on its way, or its size and blobs. `left` links are still to come."""
-
-    __slots__ = ("_blobs", "left", "pending", "seen", "size")
-
-    def __init__(self, found: Node | PendingFile, entry: Entry) -> None:
-        self.left = entry.links - 1
-        self.seen = (entry.size, entry.mtime_ns)
-        self.pending: PendingFile | None = None
-        self.size, self._blobs = 0, b""
-        if isinstance(found, Node):
-            self.settle(found.size, found.blobs)
-        else:
-            self.pending = found
-
-    def settle(self, size: int, content: list[str]) -> None:
-        self.pending, self.size = None, size
-        self._blobs = b"".join(map(bytes.fromhex, content))
-
-    @property
-    def content(self) -> list[str]:
-        return [self._blobs[at : at + _ID_SIZE].hex() for at in range(0, len(self._blobs), _ID_SIZE)]
-
-
-class _Link(PendingFile):
-    """A further hard link to a file whose content is still on its way."""
-
-    __slots__ = ("_first", "is_same")
-
-    def __init__(self, entry: Entry, first: PendingFile) -> None:
-        super().__init__(entry)
-        self._first = first
-        self.is_same = True
-        """Whether what was read was this inode: the first name may have gone, or become another file, before."""
-
-    @property
-    def submitted(self) -> bool:
-        return self._first.submitted
-
-    def done(self) -> bool:
-        return self._first.done()
-
-    def result(self) -> Captured:
-        captured = self._first.result()
-        read = self._first.entry
-        self.is_same = not (captured.vanished or captured.problem) and (read.device, read.inode) == (
-            self.entry.device,
-            self.entry.inode,
-        )
-        if self.is_same:
-            self.entry.size = read.size
-        return captured
 
 
 def _same_time(text: str, ns: int) -> bool:

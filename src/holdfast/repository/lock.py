@@ -6,6 +6,9 @@ Rules upheld here:
   believed.
 - A lock is refreshed every five minutes and stale after thirty, or at once when its process on this host is gone.
   Stale locks are removed with a word in the log; they never block anyone.
+- Whether a process is gone is judged only where its number means the same: in the boot and the pid namespace that its
+  lock names. Two machines, or containers, of one host name take nothing from each other. Of a lock that names none
+  (restic's) the host name decides, as restic does it.
 - How old a lock is, the store's clock says, as far as it has one: when the lock was written, seen from when ours was.
   A host whose clock is wrong neither loses its lock nor takes one from others, nor leaves one that blocks for weeks.
 - Work that deletes holds an exclusive lock; everything else that reads or adds holds a shared one.
@@ -25,6 +28,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -54,6 +59,8 @@ class LockJson(msgspec.Struct, omit_defaults=True, kw_only=True):
     pid: int = 0
     uid: int = 0
     gid: int = 0
+    place: str = ""
+    """Ours: where `pid` counts. restic reads over it."""
 
 
 class Held(NamedTuple):
@@ -142,6 +149,7 @@ class Lock:
             pid=os.getpid(),
             uid=os.getuid(),
             gid=os.getgid(),
+            place=_place(),
         )
         with self._mutex:
             if self._name:
@@ -304,7 +312,18 @@ def _may_be_stale(found: Held) -> bool:
 
 
 def _is_dead(held: LockJson) -> bool:
-    return held.hostname == socket.gethostname() and bool(held.pid) and not _alive(held.pid)
+    here = held.place == _place() if held.place else held.hostname == socket.gethostname()
+    return here and bool(held.pid) and not _alive(held.pid)
+
+
+@cache
+def _place() -> str:
+    """This boot of this kernel, and this process's pid namespace; empty where they cannot be read."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
 
 
 def _seconds(held: LockJson) -> float:
