@@ -208,8 +208,8 @@ def load_index(store: Store, key: MasterKey, *, threads: int = 4) -> Index:
     """
     index = Index()
     names = [info.key.rpartition("/")[2] for info in store.list(Folder.INDEX)]
-    for _, packs in read_index_files(store, key, names, threads=threads):
-        for pack, blobs in packs.items():
+    for name, stored in _fetched(store, names, threads):
+        for pack, blobs in packs_in(key, name, stored):
             index.add(pack, blobs)
     return index
 
@@ -217,10 +217,20 @@ def load_index(store: Store, key: MasterKey, *, threads: int = 4) -> Index:
 def read_index_files(
     store: Store, key: MasterKey, names: Iterable[str], *, threads: int = 4
 ) -> Iterator[tuple[str, Packs]]:
-    """Index files by name with what they list, in order; as many as there are threads are fetched ahead.
+    """Index files by name with what they list, in order. Raises: CorruptObject, and the store's errors."""
+    for name, stored in _fetched(store, names, threads):
+        yield name, dict(packs_in(key, name, stored))
 
-    One is opened at a time: open it takes some 20 MB, several would be more than the index itself. Raises:
-    CorruptObject.
+
+def read_index_file(store: Store, key: MasterKey, name: str) -> Packs:
+    """The packs and blobs that one index file lists. Raises: CorruptObject, and the store's errors."""
+    return dict(packs_in(key, name, store.get(key_of(Folder.INDEX, name))))
+
+
+def _fetched(store: Store, names: Iterable[str], threads: int) -> Iterator[tuple[str, bytes]]:
+    """Index files as they are stored, in order; as many as there are threads are fetched ahead.
+
+    They are opened one at a time: open they are ten times as large, several would be more than the index itself.
     """
     with ThreadPoolExecutor(threads, "index") as pool:
         ahead: deque[tuple[str, Future[bytes]]] = deque()
@@ -228,22 +238,19 @@ def read_index_files(
             ahead.append((name, pool.submit(store.get, key_of(Folder.INDEX, name))))
             if len(ahead) > threads:
                 found, future = ahead.popleft()
-                yield found, _listed(key, found, future.result())
+                yield found, future.result()
         while ahead:
             found, future = ahead.popleft()
-            yield found, _listed(key, found, future.result())
+            yield found, future.result()
 
 
-def read_index_file(store: Store, key: MasterKey, name: str) -> Packs:
-    """The packs and blobs that one index file lists. Raises: CorruptObject."""
-    return _listed(key, name, store.get(key_of(Folder.INDEX, name)))
-
-
-def _listed(key: MasterKey, name: str, stored: bytes) -> Packs:
+def packs_in(key: MasterKey, name: str, stored: bytes) -> Iterator[tuple[str, list[PackedBlob]]]:
+    """What an index file lists, one pack after the other. Raises: CorruptObject, on the way at the latest."""
     plain = open_named(key, Folder.INDEX, name, stored)
     try:
-        packs = map(_pack_decoder.decode, _decoder.decode(plain).packs)
-        return {_checked_name(pack.id): [_from_json(blob) for blob in pack.blobs] for pack in packs}
+        for raw in _decoder.decode(plain).packs:
+            pack = _pack_decoder.decode(raw)
+            yield _checked_name(pack.id), [_from_json(blob) for blob in pack.blobs]
     except (msgspec.DecodeError, ValueError, KeyError) as error:
         raise corrupt(key_of(Folder.INDEX, name), "an index file", str(error)) from error
 
