@@ -24,7 +24,7 @@ MIN_SIZE, AVERAGE_SIZE, MAX_SIZE = 512 << 10, 1 << 20, 8 << 20
 GROUP = 1 << 20
 """Bytes of small blobs that one worker saves in one go."""
 
-_SEGMENT = 4 << 20
+_SEGMENT = 2 << 20
 """Bytes that are read at a time. Chunks that wait for a worker hold the whole segment that they are a part of."""
 
 

@@ -34,7 +34,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _INDEX_EVERY_SECONDS = 60.0
-_IN_FLIGHT = 32 << 20
+_IN_FLIGHT = 24 << 20
 
 
 @dataclass(slots=True)
