@@ -27,6 +27,8 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REOPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 128
 """Files with several blobs that stay open between two of them: most are whole again before another is begun."""
+_RUN = 8 << 20
+"""Bytes from which on a write is not joined with more: one blob may come a thousand times in one file."""
 _ZEROS = bytes(1 << 20)
 
 
@@ -208,11 +210,11 @@ def is_zeros(data: bytes) -> bool:
 
 
 def joined(parts: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Parts of a file (offset, data) with those that touch put together, so that a write takes them all; no order."""
+    """Parts of a file (offset, data) with those that touch put together, so that a write takes many; no order."""
     run: list[bytes] = []
     start = end = 0
     for offset, data in sorted(parts, key=itemgetter(0)):
-        if run and offset == end:
+        if run and offset == end and end - start + len(data) <= _RUN:
             run.append(data)
         else:
             if run:
