@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import pytest
@@ -161,6 +163,28 @@ def test_a_lock_that_was_given_back_is_not_written_again(tmp_path: Path, crowded
         pass
     _refresh_late(done)
     assert not _locks(tmp_path)
+
+
+@pytest.mark.parametrize(("where", "what"), [(Lock, "announce"), (Thread, "start")])
+def test_an_interrupt_while_it_is_taken_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: type, what: str
+) -> None:
+    repository = new_repository(tmp_path / "repository")
+    plain = getattr(where, what)
+
+    def interrupted(self: object) -> None:
+        plain(self)
+        if not isinstance(self, Thread) or self.name == "lock-refresh":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, what, interrupted)
+    with pytest.raises(KeyboardInterrupt), repository.lock(settled=False):
+        pass
+    assert not _locks(tmp_path)
+    for thread in threading.enumerate():
+        if thread.name == "lock-refresh":
+            thread.join(5)
+            assert not thread.is_alive()
 
 
 def _refresh_late(lock: Lock) -> None:

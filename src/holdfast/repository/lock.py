@@ -253,9 +253,12 @@ def hold_lock(
             if time.monotonic() >= deadline:
                 raise
             sleep(min(5.0, max(0.1, deadline - time.monotonic())))
+        except BaseException:
+            _release(lock)  # interrupted, just after it was written
+            raise
     refresher = threading.Thread(target=lock.keep_fresh, name="lock-refresh", daemon=True)
-    refresher.start()
     try:
+        refresher.start()
         yield lock
     finally:
         lock.stop()
