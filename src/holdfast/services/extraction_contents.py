@@ -49,6 +49,7 @@ class _File:
     path: bytes
     node: Node
     missing: int
+    length: int = 0
     damaged: HoldfastError | None = None
     started: bool = False
     fd: int | None = None
@@ -86,12 +87,11 @@ class ContentWriter:
         if not node.blobs:
             self._write_whole(file, b"")
             return
-        offset = 0
         for text in node.blobs:
             blob = BlobId(bytes.fromhex(text))
-            self._wanted.setdefault(blob, []).append((file, offset))
+            self._wanted.setdefault(blob, []).append((file, file.length))
             where = self._repository.index.find(BlobKind.DATA, blob)
-            offset += where.size if where else 0
+            file.length += where.size if where else 0
 
     # --- contents, from several threads -------------------------------------------------------------------------------
 
@@ -180,12 +180,12 @@ class ContentWriter:
             self._count(file)
 
     def _finish_file(self, file: _File, fd: int) -> None:
-        size = os.fstat(fd).st_size
-        if len(file.node.blobs) > 1 and size < file.node.size:
+        if file.length != file.node.size:
+            # By the blobs, which are all there: zeros at the end would make up for what is missing, or be left out.
+            file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(file.length))
+        elif os.fstat(fd).st_size < file.length:
             # The file ends in a hole.
-            os.ftruncate(fd, file.node.size)
-        elif size != file.node.size:
-            file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(size))
+            os.ftruncate(fd, file.length)
         self._metadata.apply(fd, file.node)
 
     def _count(self, file: _File) -> None:
