@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import os
+import threading
+import time
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Thread
 
 import msgspec
 import pytest
 
-from holdfast.errors import RepositoryLocked
-from holdfast.repository.lock import LockJson, hold_lock
+from holdfast.errors import RepositoryLocked, StoreDenied
+from holdfast.repository.lock import Lock, LockJson, hold_lock
 from holdfast.repository.objects import Folder, save_object
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.repository.snapshot import time_text
@@ -17,7 +22,8 @@ from holdfast.services.restore import restore_directory
 from holdfast.services.verify import verify
 from holdfast.store.base import Bytes
 from holdfast.store.directory import DirectoryStore
-from tests.support.repositories import PASSWORD, backup_directory, latest, new_repository
+from tests.support.faulty_store import Fails, FaultyStore, Rule
+from tests.support.repositories import PASSWORD, backup_directory, latest, new_repository, reopen
 
 
 class _Crowded(DirectoryStore):
@@ -91,6 +97,99 @@ def test_a_settled_lock_does_not_ask_again(tmp_path: Path) -> None:
         lock.ensure_there()
     assert len(waited) == 1
     assert 0 < waited[0] <= 0.2
+
+
+class _Slow(DirectoryStore):
+    """Before the first lock arrives here, another has settled and works alone."""
+
+    other: ExitStack | None = None
+
+    def put(self, key: str, data: Bytes, *, if_absent: bool = False) -> None:
+        if self.other is not None and key.startswith(Folder.LOCKS):
+            other, self.other = self.other, None
+            other.enter_context(reopen(self.location).lock(exclusive=True))
+        super().put(key, data, if_absent=if_absent)
+
+
+def test_nothing_is_read_beside_one_who_settled_before_our_lock_arrived(tmp_path: Path) -> None:
+    """He may be done before ours settles: then nothing tells any more that what was read is not true."""
+    new_repository(tmp_path / "repository")
+    store = _Slow(tmp_path / "repository")
+    with ExitStack() as store.other:
+        alone = store.other
+        with pytest.raises(RepositoryLocked, match="exclusively"), open_repository(store, PASSWORD).lock(settled=False):
+            pass
+        assert alone is not store.other
+        assert len(_locks(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("exclusive", [True, False])
+def test_nothing_is_read_beside_one_whose_clock_is_wrong(tmp_path: Path, exclusive: bool) -> None:
+    repository = new_repository(tmp_path / "repository")
+    when = time_text(datetime.now(UTC) - timedelta(hours=2))
+    held = LockJson(time=when, exclusive=exclusive, hostname="elsewhere", username="root", pid=1)
+    save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(held))
+    if exclusive:
+        with pytest.raises(RepositoryLocked, match="root@elsewhere"), repository.lock(settled=False):
+            pass
+    else:
+        with repository.lock(settled=False):
+            pass
+    assert len(_locks(tmp_path)) == 1
+
+
+def test_who_may_not_remove_a_stale_lock_still_restores(tmp_path: Path) -> None:
+    repository = new_repository(tmp_path / "repository")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_bytes(b"content")
+    backup_directory(repository, tmp_path / "data")
+    when = time_text(datetime.now(UTC) - timedelta(hours=2))
+    held = LockJson(time=when, exclusive=False, hostname="elsewhere", username="root", pid=1)
+    name = save_object(repository.store, repository.key, Folder.LOCKS, msgspec.json.encode(held))
+    os.utime(tmp_path / "repository" / "locks" / name, (time.time() - 7200,) * 2)
+    store = FaultyStore(repository.store, Rule("delete", "locks/*", Fails(lambda: StoreDenied("no")), times=None))
+    restore_directory(open_repository(store, PASSWORD), latest(repository), tmp_path / "target")
+    assert (tmp_path / "target" / "file").read_bytes() == b"content"
+
+
+def test_a_lock_that_was_given_back_is_not_written_again(tmp_path: Path, crowded: Repository) -> None:
+    with crowded.lock(settled=False) as lost:
+        with pytest.raises(RepositoryLocked, match="root@elsewhere"):
+            lost.settle()
+        _refresh_late(lost)
+        assert len(_locks(tmp_path)) == 1
+    (tmp_path / "repository" / "locks" / _locks(tmp_path)[0]).unlink()
+    with reopen(tmp_path / "repository").lock() as done:
+        pass
+    _refresh_late(done)
+    assert not _locks(tmp_path)
+
+
+@pytest.mark.parametrize(("where", "what"), [(Lock, "announce"), (Thread, "start")])
+def test_an_interrupt_while_it_is_taken_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: type, what: str
+) -> None:
+    repository = new_repository(tmp_path / "repository")
+    plain = getattr(where, what)
+
+    def interrupted(self: object) -> None:
+        plain(self)
+        if not isinstance(self, Thread) or self.name == "lock-refresh":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(where, what, interrupted)
+    with pytest.raises(KeyboardInterrupt), repository.lock(settled=False):
+        pass
+    assert not _locks(tmp_path)
+    for thread in threading.enumerate():
+        if thread.name == "lock-refresh":
+            thread.join(5)
+            assert not thread.is_alive()
+
+
+def _refresh_late(lock: Lock) -> None:
+    """As the thread that refreshes, when its time came just before the lock was given back."""
+    lock.write()
 
 
 def _locks(tmp_path: Path) -> list[str]:

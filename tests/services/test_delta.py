@@ -367,3 +367,12 @@ def test_from_an_s3_server(home: Path, target: Path, rclone_s3: S3Endpoint) -> N
     report = restore_delta(again, latest(again), target)
     assert describe(target) == describe(home / "fresh")
     assert report.bytes_fetched < 5_000_000
+
+
+def test_the_index_is_read_once(little: Path, tmp_path: Path) -> None:
+    store = FaultyStore(DirectoryStore(little / "repository"))
+    repository = open_repository(store, PASSWORD)
+    restore_delta(repository, latest(repository), tmp_path / "target")
+    read = [key for operation, key in store.calls if operation == "get" and key.startswith("index/")]
+    assert read
+    assert len(read) == len(set(read))

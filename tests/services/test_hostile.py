@@ -171,6 +171,16 @@ def test_absurd_fields_are_named(enemy: Enemy, tmp_path: Path, change: dict[str,
     assert written < 1 << 20
 
 
+@pytest.mark.parametrize(("pieces", "size"), [([b"aa", b"bb"], 9), ([b"aa", bytes(5)], 3), ([b"aa", bytes(5)], 6)])
+def test_zeros_do_not_make_up_for_a_wrong_size(enemy: Enemy, tmp_path: Path, pieces: list[bytes], size: int) -> None:
+    enemy.snapshot(enemy.tree(_node("odd", content=[enemy.blob(piece) for piece in pieces], size=size)))
+    opened = reopen(enemy.repository.location)
+    report = restore_directory(opened, latest(opened), tmp_path / "out")
+    assert len(report.damaged) == 1
+    assert f"wanted {size}, found {sum(map(len, pieces))}" in report.damaged[0]
+    assert not (tmp_path / "out" / "odd").exists()
+
+
 def test_directories_without_end(enemy: Enemy, tmp_path: Path) -> None:
     """Deeper than a path may be long: what fits is made, the rest is named."""
     tree = enemy.tree(_node("leaf", content=[], size=0))

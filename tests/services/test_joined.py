@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.services.extraction_contents import joined
+from holdfast.services.extraction_contents import _RUN, joined
 
 HOLE = 7
 
@@ -28,3 +28,13 @@ def test_the_same_bytes_at_the_same_places_in_as_few_runs_as_possible(
     found = list(joined(parts))
     assert {offset + number: byte for offset, data in found for number, byte in enumerate(data)} == expected
     assert sum(bool(data) for _, data in found) == runs
+
+
+def test_a_blob_that_comes_a_thousand_times_is_not_held_a_thousand_times() -> None:
+    piece = bytes(range(256)) * 4096
+    at = 0
+    for offset, data in joined([(number * len(piece), piece) for number in reversed(range(1000))]):
+        assert offset == at
+        assert len(data) <= _RUN
+        at += len(data)
+    assert at == 1000 * len(piece)

@@ -3,7 +3,8 @@
 Rules upheld here:
 - A lock counts only after it was written *and* the list was read again: two that start at once both see each other.
   Who asks for one that is not settled yet may use the time until then, and settles it before anything is stored or
-  believed.
+  believed. What it reads meanwhile stays true only because nobody who deletes can have missed its lock: where one may
+  have (writing took so long that another settled, or a lock that excludes this one was not judged), it settles first.
 - A lock is refreshed every five minutes and stale after thirty, or at once when its process on this host is gone.
   Stale locks are removed with a word in the log; they never block anyone.
 - Whether a process is gone is judged only where its number means the same: in the boot and the pid namespace that its
@@ -87,13 +88,24 @@ class Lock:
         self._stop = threading.Event()
         self._mutex = threading.Lock()
 
-    def announce(self) -> None:
-        """Write the lock unless another excludes it. Raises: RepositoryLocked."""
+    def announce(self) -> bool:
+        """Write the lock unless another excludes it; whether it may be used before it is settled.
+
+        It may not where another, who excludes it, can have settled without having seen it: that one may be done, and
+        its lock gone, before this one settles. Raises: RepositoryLocked.
+        """
+        begun = _clock()
+        found = list_locks(self._store, self._key)
         # What may be stale is looked at again when our own lock tells the store's time.
-        found = [held for held in list_locks(self._store, self._key) if not _may_be_stale(held)]
-        _refuse_conflicts(self._store, found, exclusive=self.exclusive)
+        doubtful = [held for held in found if _may_be_stale(held)]
+        _refuse_conflicts(self._store, [held for held in found if held not in doubtful], exclusive=self.exclusive)
         self.write()
         self._announced = time.monotonic()
+        # Who came after our look and settled before our lock was there had at least this long for it.
+        return _clock() - begun < _SETTLE_SECONDS and not any(map(self._excludes, doubtful))
+
+    def _excludes(self, held: Held) -> bool:
+        return self.exclusive or held.lock.exclusive
 
     def settle(self) -> None:
         """Look for others that came at the same time, a moment after this lock was written; asked again, do nothing.
@@ -109,6 +121,7 @@ class Lock:
                 self._refuse_others()
             except BaseException:
                 self._lost = True
+                self.stop()
                 _release(self)
                 raise
             self._settled = True
@@ -152,6 +165,8 @@ class Lock:
             place=_place(),
         )
         with self._mutex:
+            if self._stop.is_set():
+                return  # it was given back, or is about to be: a lock that is written now would stay
             if self._name:
                 self._require_still_there()
             before, self._name = (
@@ -230,17 +245,20 @@ def hold_lock(
     while True:
         lock = Lock(store, key, exclusive=exclusive, sleep=sleep)
         try:
-            lock.announce()
-            if settled:
+            early = lock.announce()
+            if settled or not early:
                 lock.settle()
             break
         except RepositoryLocked:
             if time.monotonic() >= deadline:
                 raise
             sleep(min(5.0, max(0.1, deadline - time.monotonic())))
+        except BaseException:
+            _release(lock)  # interrupted, just after it was written
+            raise
     refresher = threading.Thread(target=lock.keep_fresh, name="lock-refresh", daemon=True)
-    refresher.start()
     try:
+        refresher.start()
         yield lock
     finally:
         lock.stop()

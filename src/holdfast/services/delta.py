@@ -87,8 +87,7 @@ def restore_delta(
     """
     path = os.path.realpath(os.fsencode(target))
     started = time.monotonic()
-    with reading(repository):
-        repository.refresh()
+    with reading(repository, repository.refresh):
         data = open_snapshot(repository, snapshot)
         do = Acting(path, dry=dry_run)
         try:

@@ -27,11 +27,6 @@ _WAVE = 40_000
 """Files that are written together: bounds memory, and still reads each pack about once."""
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
-_MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_REOPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-_KEPT_OPEN = 128
-"""Files with several blobs that stay open between two of them: most are whole again before another is begun."""
-_ZEROS = bytes(1 << 20)
 _NAME_MAX, _PATH_MAX = 255, 4096  # Linux, limits.h
 
 

@@ -27,6 +27,8 @@ _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REOPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 128
 """Files with several blobs that stay open between two of them: most are whole again before another is begun."""
+_RUN = 8 << 20
+"""Bytes from which on a write is not joined with more: one blob may come a thousand times in one file."""
 _ZEROS = bytes(1 << 20)
 
 
@@ -47,6 +49,7 @@ class _File:
     path: bytes
     node: Node
     missing: int
+    length: int = 0
     damaged: HoldfastError | None = None
     started: bool = False
     fd: int | None = None
@@ -84,12 +87,11 @@ class ContentWriter:
         if not node.blobs:
             self._write_whole(file, b"")
             return
-        offset = 0
         for text in node.blobs:
             blob = BlobId(bytes.fromhex(text))
-            self._wanted.setdefault(blob, []).append((file, offset))
+            self._wanted.setdefault(blob, []).append((file, file.length))
             where = self._repository.index.find(BlobKind.DATA, blob)
-            offset += where.size if where else 0
+            file.length += where.size if where else 0
 
     # --- contents, from several threads -------------------------------------------------------------------------------
 
@@ -178,12 +180,12 @@ class ContentWriter:
             self._count(file)
 
     def _finish_file(self, file: _File, fd: int) -> None:
-        size = os.fstat(fd).st_size
-        if len(file.node.blobs) > 1 and size < file.node.size:
+        if file.length != file.node.size:
+            # By the blobs, which are all there: zeros at the end would make up for what is missing, or be left out.
+            file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(file.length))
+        elif os.fstat(fd).st_size < file.length:
             # The file ends in a hole.
-            os.ftruncate(fd, file.node.size)
-        elif size != file.node.size:
-            file.damaged = CorruptObject("a file's size differs", wanted=str(file.node.size), found=str(size))
+            os.ftruncate(fd, file.length)
         self._metadata.apply(fd, file.node)
 
     def _count(self, file: _File) -> None:
@@ -208,11 +210,11 @@ def is_zeros(data: bytes) -> bool:
 
 
 def joined(parts: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Parts of a file (offset, data) with those that touch put together, so that a write takes them all; no order."""
+    """Parts of a file (offset, data) with those that touch put together, so that a write takes many; no order."""
     run: list[bytes] = []
     start = end = 0
     for offset, data in sorted(parts, key=itemgetter(0)):
-        if run and offset == end:
+        if run and offset == end and end - start + len(data) <= _RUN:
             run.append(data)
         else:
             if run:

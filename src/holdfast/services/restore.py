@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 OnProgress = Callable[[Extracted], None]
 
+_WITHOUT_LOCK = "reading without a lock, these credentials may not write one: %s"
+
 INCREMENTAL = (
     "an incremental base backup: by itself it is no data directory; holdfast restore STACK --source NAME --latest "
     "combines it with those below it, as pg_combinebackup does"
@@ -99,10 +101,13 @@ def reading(repository: Repository, prepare: Callable[[], object] | None = None)
         try:
             lock = stack.enter_context(repository.lock(settled=False))
         except StoreDenied as error:
-            log.warning("reading without a lock, these credentials may not write one: %s", error)
+            log.warning(_WITHOUT_LOCK, error)
         (prepare or (lambda: repository.index))()
-        if lock is not None:
-            lock.settle()
+        try:
+            if lock is not None:
+                lock.settle()
+        except StoreDenied as error:  # a stale lock is in the way, and may not be removed
+            log.warning(_WITHOUT_LOCK, error)
         yield
 
 
