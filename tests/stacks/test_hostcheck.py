@@ -14,7 +14,7 @@ from holdfast.engine.journal import Held, Journal, Line
 from holdfast.services import hostcheck
 from holdfast.services.discovery import served_stacks
 from holdfast.services.doctor import Finding
-from holdfast.services.observe import observe_engine
+from holdfast.services.observe_host import observe_engine
 from tests.stacks.conftest import Project
 
 pytestmark = pytest.mark.engine
@@ -100,6 +100,6 @@ def test_the_monitor_finds_what_nobody_protects(host: Project) -> None:
         host.blank, ["sleep", "1000"], name=f"{host.name}-other", detach=True, network_mode="none",
         stop_signal="SIGKILL", volumes={other: {"bind": "/data"}},
     )  # fmt: skip
-    findings, _, _ = observe_engine(served_stacks(config(host)).config)
+    findings = observe_engine(served_stacks(config(host)).config).findings
     lost = {found.subject for found in findings if found.kind == "volume-unprotected" and host.name in found.subject}
     assert lost == {other}

@@ -1,4 +1,4 @@
-"""Sizes, lengths of time and moments, as people read them."""
+"""Sizes, lengths of time, moments and names, as people read them."""
 
 from __future__ import annotations
 
@@ -30,3 +30,8 @@ def seconds(count: float) -> str:
 def moment(when: datetime) -> str:
     """A moment in the local zone, to the second."""
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def printable(name: str) -> str:
+    """A name of a file may hold anything, control characters too: these are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)

@@ -21,6 +21,7 @@ from holdfast.config.fields import length
 from holdfast.config.place import state_folder
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.model.monitor import Finding, Sample, Severity
+from holdfast.policy.accepted import without_accepted
 from holdfast.policy.cadence import next_moment
 from holdfast.policy.freshness import Seen, carried, started_and_ended, with_since
 from holdfast.policy.served import UNSERVED, Promise, judge_unserved, still_wanted
@@ -31,17 +32,16 @@ from holdfast.services.history import recall, remember, series
 from holdfast.services.notify import Notice, deliver, notices, ping, settled
 from holdfast.services.observe import (
     CANARY,
-    Filesystem,
     all_wanted,
-    observe_engine,
-    observe_filesystems,
     observe_repository,
     unreachable,
 )
+from holdfast.services.observe_host import Filesystem, observe_engine, observe_filesystems
 from holdfast.services.observe_safety import observe_bucket, observe_keys, observe_wal
 from holdfast.services.outcomes import failures, judge_failures
 from holdfast.services.security import examine_secrets
 from holdfast.services.stacks import access_of
+from holdfast.services.volume_safety import is_of_volume
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -111,7 +111,9 @@ def watch(
     known = _load(path)
     looked = _Look(config, host, time, now, known, labelled)
     looked.at_everything()
-    findings = with_since(known.findings, carried(known.findings, looked.findings, looked.unseen), time)
+    open_ones = carried(known.findings, looked.findings, looked.unseen)
+    accepted = [(each.kind, each.about) for each in config.monitor.accept]
+    findings = with_since(known.findings, without_accepted(open_ones, accepted), time)
     looked.remember(findings)
     started, ended = started_and_ended(known.findings, findings)
     waiting = settled([*known.waiting, *notices(config.notify, started, ended)])
@@ -163,15 +165,16 @@ class _Look:
 
     def at_everything(self) -> None:
         labelled = any(promise.labelled for promise in self.promises.values())
-        findings, sizes, root = observe_engine(self._config, labelled=labelled)
-        if self._blind and sizes:  # it came back in between: what labels protect would be told as unprotected
-            findings = []
+        seen = observe_engine(self._config, labelled=labelled)
+        findings, self.unseen = seen.findings, set(seen.unseen)
+        if self._blind and seen.sizes:  # it came back in between: what labels protect would be told as unprotected
+            findings = ()
             self.unseen.add("engine")
+        if "engine" in self.unseen:
+            self.unseen |= {finding.area for finding in self._known.findings if is_of_volume(finding)}
         self.findings += [*findings, *examine_secrets(self._config), *judge_failures(failures())]
-        if any(finding.kind == "engine-unreachable" for finding in findings):
-            self.unseen.add("engine")
-        self.measures |= sizes
-        self.filesystems = observe_filesystems(self._config, root)
+        self.measures |= seen.sizes
+        self.filesystems = observe_filesystems(self._config, seen.root)
         for filesystem in self.filesystems:
             self.measures[f"filesystem-used-bytes {filesystem.path}"] = filesystem.used
         try:

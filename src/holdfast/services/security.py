@@ -2,7 +2,7 @@
 
 Rules upheld here:
 - Facts, not opinions: each finding names the object, what was found there, and a remedy that can be carried out.
-- It only looks. A sandbox's own containers are left out.
+- It only looks. A sandbox's own containers are left out, and what a label of the container accepts.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import stat
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config.labels import read_labels
 from holdfast.model.monitor import Finding, Severity
+from holdfast.policy.accepted import without_accepted
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -32,8 +34,14 @@ def examine_containers(engine: Engine) -> Iterator[Finding]:
             yield from judge_container(container)
 
 
-def judge_container(container: Mapping[str, Any]) -> Iterator[Finding]:
-    """The findings about one container, as the engine describes it."""
+def judge_container(container: Mapping[str, Any]) -> list[Finding]:
+    """The findings about one container, as the engine describes it, that none of its labels accepts."""
+    name = str(container["Name"]).lstrip("/")
+    said = read_labels(container["Config"].get("Labels") or {}, "container", name).values
+    return without_accepted(_about_container(container), [(kind, "*") for kind in said.get("accept", ())])
+
+
+def _about_container(container: Mapping[str, Any]) -> Iterator[Finding]:
     name = str(container["Name"]).lstrip("/")
     host = container.get("HostConfig") or {}
     if host.get("Privileged"):
