@@ -19,7 +19,8 @@ from holdfast.engine.volumes import all_volumes
 from holdfast.model.monitor import Severity
 from holdfast.repository.keys import add_key
 from holdfast.services.access import init_repository_at
-from holdfast.services.monitor import MonitorReport, watch
+from holdfast.services.monitor import watch
+from holdfast.services.report import MonitorReport
 from holdfast.services.sensitive import Cut, Look
 from holdfast.services.stacks import access_of
 from holdfast.services.volume_safety import SECONDS, examine_volumes, judge_root, judge_secrets

@@ -17,11 +17,11 @@ from holdfast.errors import HoldfastError
 from holdfast.model.monitor import Finding, Severity
 from holdfast.model.snapshot import RestorePoint, restore_points
 from holdfast.policy.cadence import tolerated_age
-from holdfast.policy.freshness import Seen, Wanted, judge_stack, judge_verification
+from holdfast.policy.freshness import Seen, SourceSeen, Wanted, judge_stack, judge_verification
 from holdfast.policy.served import Origin
 from holdfast.repository.repository import Repository
 from holdfast.services.history import witnesses
-from holdfast.services.proofs import ProofRecord, proofs, verifications
+from holdfast.services.proofs import ProofRecord, Verification, proofs, verifications
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -39,6 +39,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     heads: tuple[str, ...]
     origins: dict[str, Origin]
+    verified: datetime | None = None
 
 
 def observe_repository(
@@ -57,11 +58,14 @@ def observe_repository(
         for name in promised
     )
     findings = [f for view in seen for f in judge_stack(promised[view.stack], view, now)]
-    findings += _verification(config, repository, now)
+    done = verifications(repository)
+    good = [record.finished for record in done if not record.problems]
+    findings += _verification(config, done, good, now)
     findings += [_tampered(line) for line in found.problems]
     findings += [_damaged(str(error.which)) for error in listed.damaged]
     origins = {p.stack: Origin(host=p.snapshots[-1].hostname, time=p.time) for p in points if p.stack}
-    return Observed(stacks=seen, findings=tuple(findings), heads=found.heads, origins=origins)
+    verified = good[-1] if good else None
+    return Observed(stacks=seen, findings=tuple(findings), heads=found.heads, origins=origins, verified=verified)
 
 
 def all_wanted(config: Config, now: datetime) -> dict[str, Wanted]:
@@ -102,16 +106,28 @@ def _seen(name: str, points: Sequence[RestorePoint], drills: Sequence[ProofRecor
         last_proven=passed[-1].finished if passed else None,
         failed_drill=None if newest is None or newest.passed else newest.error or next(iter(newest.problems), "failed"),
         rto=passed[-1].rto_seconds if passed else None,
+        rpo=passed[-1].rpo_seconds if passed else None,
         size=whole[-1].size if whole else None,
         size_before=whole[-2].size if len(whole) > 1 else None,
         remedy="holdfast canary" if name == CANARY else "",
         incomplete_since=points[-1].time if points and not points[-1].complete else None,
+        sources=_sources(points),
     )
 
 
-def _verification(config: Config, repository: Repository, now: datetime) -> Iterator[Finding]:
-    done = verifications(repository)
-    good = [record.finished for record in done if not record.problems]
+def _sources(points: Sequence[RestorePoint]) -> tuple[SourceSeen, ...]:
+    """Every source that the newest whole restore point has, or a later one."""
+    first = max((number for number, point in enumerate(points) if point.complete), default=0)
+    newest = {snapshot.source: snapshot for point in points[first:] for snapshot in point.snapshots}
+    return tuple(
+        SourceSeen(source=source, newest=snapshot.time, size=snapshot.size)
+        for source, snapshot in sorted(newest.items())
+    )
+
+
+def _verification(
+    config: Config, done: Sequence[Verification], good: Sequence[datetime], now: datetime
+) -> Iterator[Finding]:
     if config.monitor.verified_within:
         within: float | None = length(config.monitor.verified_within)
     else:

@@ -7,15 +7,16 @@ Rules upheld here:
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from holdfast.config.labels import read_labels
-from holdfast.errors import EngineUnavailable
+from holdfast.errors import HoldfastError
 from holdfast.model.monitor import Finding, Severity
 from holdfast.services.observe import unreachable
+from holdfast.services.report import Filesystem
 from holdfast.services.security import examine_containers
 from holdfast.services.stacks import needs_engine
 from holdfast.services.volume_safety import examine_volumes
@@ -25,15 +26,6 @@ if TYPE_CHECKING:
     from holdfast.config.models import Config
     from holdfast.engine.client import Engine
     from holdfast.engine.volumes import Volume
-
-
-class Filesystem(msgspec.Struct, frozen=True, kw_only=True):
-    """One filesystem: bytes, and the share of its inodes that is used."""
-
-    path: str
-    total: float
-    used: float
-    inodes: float
 
 
 class EngineSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,17 +46,20 @@ def observe_engine(config: Config, *, labelled: bool = False) -> EngineSeen:
     An engine that does not answer is a finding where a stack needs it, and where labels enabled some (`labelled`).
     """
     from holdfast.engine.client import connect
+    from holdfast.engine.inventory import described_containers
     from holdfast.engine.volumes import all_volumes
 
     needed = labelled or needs_engine(config)
     try:
         with connect(config.engine.url) as engine:
-            volumes = all_volumes(engine)
+            volumes, containers = all_volumes(engine), described_containers(engine)
             unsafe, unseen = examine_volumes(engine, volumes)
-            findings = (*_unprotected(config, engine, volumes), *examine_containers(engine), *unsafe)
-            sizes, root = _volume_sizes(engine), _root_of(engine)
+            findings = (*_unprotected(config, engine, volumes), *examine_containers(containers), *unsafe)
+            here = engine.same_machine()
+            root = str(engine.info().get("DockerRootDir") or "") or None if here else None
+            sizes = _sizes(engine, containers if here else ())
             return EngineSeen(findings=findings, unseen=frozenset(unseen), sizes=sizes, root=root)
-    except EngineUnavailable as error:
+    except HoldfastError as error:  # it is gone, or a proxy before it refuses what has to be asked
         unreached = (unreachable("engine-unreachable", "engine", error),) if needed else ()
         return EngineSeen(findings=unreached, unseen=frozenset({"engine"}) if needed else frozenset())
 
@@ -92,8 +87,8 @@ def _unprotected(config: Config, engine: Engine, volumes: Sequence[Volume]) -> I
         )
 
 
-def _volume_sizes(engine: Engine) -> dict[str, float]:
-    """Bytes of each volume, as the engine counts them, of images and of containers' own layers."""
+def _sizes(engine: Engine, containers: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Bytes of each volume, as the engine counts them, of images, containers' own layers, build cache and logs."""
     with engine.asking("cannot ask for the usage of space"):
         usage = engine.api.df()
     sizes = {
@@ -103,11 +98,24 @@ def _volume_sizes(engine: Engine) -> dict[str, float]:
     }
     sizes["engine-images-bytes"] = float(usage.get("LayersSize") or 0)
     sizes["engine-containers-bytes"] = float(sum(c.get("SizeRw") or 0 for c in usage.get("Containers") or ()))
+    sizes["engine-build-cache-bytes"] = float(sum(c.get("Size") or 0 for c in usage.get("BuildCache") or ()))
+    if (logs := _log_bytes(containers)) is not None:
+        sizes["engine-logs-bytes"] = logs
     return sizes
 
 
-def _root_of(engine: Engine) -> str | None:
-    return str(engine.info().get("DockerRootDir") or "") or None if engine.same_machine() else None
+def _log_bytes(containers: Sequence[Mapping[str, Any]]) -> float | None:
+    """Bytes of what containers wrote to their logs, rotated files too; None where no log can be seen from here."""
+    total, seen = 0, False
+    for container in containers:
+        folder, name = os.path.split(str(container.get("LogPath") or ""))
+        try:
+            with os.scandir(folder) as entries:
+                total += sum(e.stat(follow_symlinks=False).st_size for e in entries if e.name.startswith(name))
+            seen = True
+        except OSError:
+            continue  # it went while we looked, keeps its log elsewhere, or may not be read
+    return float(total) if seen else None
 
 
 def observe_filesystems(config: Config, engine_root: str | None) -> list[Filesystem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from holdfast.config.labels import read_labels
@@ -18,19 +18,17 @@ from holdfast.policy.accepted import without_accepted
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
-    from holdfast.engine.client import Engine
 
 _SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
 
 
-def examine_containers(engine: Engine) -> Iterator[Finding]:
-    """Running containers that own the host. Raises: EngineUnavailable."""
+def examine_containers(described: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Running containers that own the host, of those that the engine describes."""
     from holdfast.engine.sandbox import LABEL
 
-    with engine.asking("cannot list containers"):
-        found = [engine.api.inspect_container(container["Id"]) for container in engine.api.containers()]
-    for container in found:
-        if LABEL not in (container["Config"].get("Labels") or {}):
+    for container in described:
+        running = (container.get("State") or {}).get("Running")
+        if running and LABEL not in (container["Config"].get("Labels") or {}):
             yield from judge_container(container)
 
 

@@ -13,7 +13,7 @@ from holdfast.cli.options import Access, repository_options
 from holdfast.errors import FindingsOpen
 
 if TYPE_CHECKING:
-    from holdfast.services.monitor import MonitorReport
+    from holdfast.services.report import MonitorReport
 
 
 @click.command()
@@ -39,7 +39,10 @@ def command(access: Access) -> int:
     critical = [finding for finding in report.findings if finding.severity == "critical"]
     if critical:
         raise FindingsOpen(
-            f"{len(critical)} critical findings", which=report.host, found=str(critical[0]), hint=critical[0].hint
+            f"{len(critical)} critical finding{'s' if len(critical) > 1 else ''}",
+            which=report.host,
+            found=str(critical[0]),
+            hint=critical[0].hint,
         )
     return 3 if any(finding.severity == "warning" for finding in report.findings) else 0
 
