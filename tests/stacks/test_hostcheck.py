@@ -13,7 +13,7 @@ from holdfast.config.models import Config
 from holdfast.engine.journal import Held, Journal, Line
 from holdfast.services import hostcheck
 from holdfast.services.discovery import served_stacks
-from holdfast.services.doctor import Finding
+from holdfast.services.finding import Finding
 from holdfast.services.observe_host import observe_engine
 from tests.stacks.conftest import Project
 
