@@ -42,6 +42,10 @@ def test_what_is_configured_is_scheduled_and_runs(site: Site) -> None:
     assert "backup-missing" in site.run("monitor", code=53)  # two stacks were never backed up
     assert 'holdfast_proven_time_seconds{stack="docs"}' in site.get(f"http://{site.listen}/metrics")
     assert "backup-missing" in site.get(f"http://{site.listen}/")
+    said = site.run("doctor")
+    assert f"{site.url}/api answers, Prefect 3." in said
+    assert "host-a is online" in said
+    assert "runs are scheduled" in said
 
 
 def test_a_failed_run_is_told_by_the_server_and_makes_the_monitor_look(site: Site, receiver: Receiver) -> None:

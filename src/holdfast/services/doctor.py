@@ -8,11 +8,14 @@ Rules upheld here:
 from __future__ import annotations
 
 import logging
+import platform
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from holdfast import __version__
 from holdfast.config.access import RepositoryAccess
 from holdfast.config.secret import read_secret_file
 from holdfast.services.doctor_sources import examine_sources
@@ -31,17 +34,26 @@ def examine(
 ) -> list[Finding]:
     """Every check of a repository, and of the parts that a configuration names. That these load is a check, too."""
     findings: list[Finding] = []
+    findings.append(_versions())
     with _warnings(findings):
         loaded = attempt(findings, "configuration", config, lambda found: "valid" if found else "none named")
         resolved = attempt(findings, "password", access, lambda _: "found")
     if resolved is not None:
         findings.extend(examine_repository(resolved, now))
     if loaded is not None:
+        from holdfast.services.doctor_server import examine_server
         from holdfast.services.hostcheck import examine_host
 
         findings.extend(examine_sources(loaded))
         findings.extend(examine_host(loaded))
+        findings.extend(examine_server((loaded.hostname or socket.gethostname()).lower()))
     return findings
+
+
+def _versions() -> Finding:
+    """What runs: the first thing that whoever helps asks for."""
+    found = f"Holdfast {__version__}, Python {platform.python_version()}, Linux {platform.release()}"
+    return Finding(check="versions", verdict="ok", found=found)
 
 
 @contextmanager

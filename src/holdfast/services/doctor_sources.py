@@ -27,7 +27,7 @@ def examine_sources(config: Config) -> Iterator[Finding]:
         from holdfast.engine.client import connect
 
         findings: list[Finding] = []
-        engine = attempt(findings, "engine", lambda: connect(config.engine.url), lambda made: made.url)
+        engine = attempt(findings, "engine", lambda: connect(config.engine.url), _engine)
         yield from findings
     try:
         for title, spec in specs.items():
@@ -40,6 +40,10 @@ def examine_sources(config: Config) -> Iterator[Finding]:
     finally:
         if engine is not None:
             engine.close()
+
+
+def _engine(engine: Engine) -> str:
+    return f"{engine.url}, version {engine.info().get('ServerVersion', 'not told')}"
 
 
 def _directory(title: str, spec: Directory) -> Finding:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from holdfast.errors import HoldfastError
 from holdfast.model.words import size
 from holdfast.services.discovery import discover
+from holdfast.services.doctor_speed import examine_speed
 from holdfast.services.finding import Finding
 from holdfast.services.stacks import engine_of, in_docker
 
@@ -46,6 +47,7 @@ def examine_host(config: Config) -> Iterator[Finding]:
         yield from _held()
         yield _slow()
         yield _spool()
+        yield from examine_speed(config)
         yield from _grounds(config, enabled)
 
 
