@@ -52,6 +52,7 @@ def test_the_status_says_what_the_monitor_found_and_ends_by_the_worst(proven: Sh
     said = proven.run("status", code=53)
     assert "CRITICAL: backup-missing, never-run" in said
     assert "to do: holdfast backup --stack never-run" in said
+    assert "stack never-run\n  restore points  none\n  next            backup by hand" in said
     assert "growth not known yet" in said
     assert "next            backup 20" in said
     assert "never verified: holdfast verify" in said

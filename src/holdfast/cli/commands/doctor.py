@@ -37,5 +37,6 @@ def _show(findings: list[Finding]) -> None:
         text.show(f"{line.ljust(width)}  {finding.found}")
         if finding.hint:
             text.show(f"{''.ljust(width)}  to do: {finding.hint}")
-    bad = [sum(finding.verdict == verdict for finding in findings) for verdict in ("fail", "warn")]
-    text.show(f"{bad[0]} failed, {bad[1]} to look at" if any(bad) else "all is well")
+    words = (("fail", "failed"), ("warn", "to look at"))
+    sums = [(sum(finding.verdict == verdict for finding in findings), word) for verdict, word in words]
+    text.show(", ".join(f"{count} {word}" for count, word in sums if count) or "all is well")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli import text
+from holdfast.cli.findings import counted, finding_lines
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import FindingsOpen
 
@@ -48,16 +49,9 @@ def command(access: Access) -> int:
 
 
 def _show(report: MonitorReport) -> None:
-    rows = [
-        (str(f.severity), f.kind, f.subject, text.age(f.since) if f.since else "", f.found) for f in report.findings
-    ]
-    if rows:
-        text.show(text.table(("SEVERITY", "FINDING", "ABOUT", "SINCE", "FOUND"), rows))
-    else:
-        text.show(f"no findings about {len(report.stacks)} stacks")
-    for finding in report.findings:
-        if finding.hint:
-            text.show(f"hint: {finding.name}: {finding.hint}")
+    text.show(f"{report.host}: {counted(report.findings)} about {len(report.stacks)} stacks")
+    for line in finding_lines(report.findings):
+        text.show(line)
     for finding in report.ended:
         text.show(f"over: {finding.name}")
     for name in report.untold:

@@ -8,10 +8,12 @@ from datetime import UTC, datetime
 import click
 
 from holdfast.cli import text
+from holdfast.cli.findings import counted, finding_lines
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import FindingsOpen
 from holdfast.model.proof import Proof
 from holdfast.model.words import growth
+from holdfast.services.report import StackView
 from holdfast.services.status import StackStatus, StatusReport, status
 
 
@@ -53,6 +55,11 @@ def _report(report: StatusReport) -> Iterator[str]:
         yield ""
         yield from _lines(stack)
         yield from _expected(report, stack)
+    there = {stack.stack for stack in report.stacks}
+    for view in report.seen.stacks if report.seen else ():
+        if view.seen.stack not in there:
+            yield ""
+            yield from (f"stack {view.seen.stack}", "  restore points  none", _next(view))
     if not report.stacks:
         yield "no backups yet: holdfast backup"
 
@@ -62,14 +69,9 @@ def _seen(report: StatusReport) -> Iterator[str]:
     if report.seen is None:
         return
     found = report.seen.findings
-    counted = f"{len(found)} finding{'s' if len(found) > 1 else ''}" if found else "no findings"
     old = ": it does not run any more, holdfast up starts it" if report.outdated else ""
-    yield f"the monitor looked {text.age(report.seen.time)}, {counted}{old}"
-    for finding in found:
-        since = f", for {text.age(finding.since).removesuffix(' ago')}" if finding.since else ""
-        yield f"  {finding}{since}"
-        if finding.hint:
-            yield f"    to do: {finding.hint}"
+    yield f"the monitor looked {text.age(report.seen.time)}, {counted(found)}{old}"
+    yield from finding_lines(found)
 
 
 def _expected(report: StatusReport, stack: StackStatus) -> Iterator[str]:
@@ -81,9 +83,13 @@ def _expected(report: StatusReport, stack: StackStatus) -> Iterator[str]:
     if trend is not None:
         yield f"  size            {text.size(trend.now)}, growth {growth(trend.per_day)}"
     if view is not None:
-        times = (("backup", view.next_backup), ("drill", view.next_drill))
-        said = ", ".join(f"{name} {text.moment(when) if when else 'by hand'}" for name, when in times)
-        yield f"  next            {said}"
+        yield _next(view)
+
+
+def _next(view: StackView) -> str:
+    times = (("backup", view.next_backup), ("drill", view.next_drill))
+    said = ", ".join(f"{name} {text.moment(when) if when else 'by hand'}" for name, when in times)
+    return f"  next            {said}"
 
 
 def _lines(stack: StackStatus) -> list[str]:
