@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prefect import flow
 
-from holdfast.services.monitor import MonitorReport
+from holdfast.services.report import MonitorReport
 from tasks.common import tag_run
 from tasks.monitor import look
 

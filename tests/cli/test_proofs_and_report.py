@@ -40,6 +40,39 @@ def stored(shell: Shell) -> list[Path]:
     return [shell.folder / "repository" / "holdfast" / "proofs" / record["digest"] for record in listed]
 
 
+def test_the_status_says_what_the_monitor_found_and_ends_by_the_worst(proven: Shell) -> None:
+    proven.env["HOLDFAST_STATE"] = str(proven.folder / "state")
+    text = (proven.folder / "holdfast.yaml").read_text()
+    (proven.folder / "holdfast.yaml").write_text(
+        text.replace("never-run: {paths", "never-run: {monitor: {backup_within: 1d}, paths")
+        + "engine: {url: unix:///nowhere.sock}\nmonitor: {space_warning: 100%, space_critical: 100%}\n"
+    )
+    assert "the monitor looked" not in proven.run("status")
+    proven.run("monitor", code=53)
+    said = proven.run("status", code=53)
+    assert "CRITICAL: backup-missing, never-run" in said
+    assert "to do: holdfast backup --stack never-run" in said
+    assert "stack never-run\n  restore points  none\n  next            backup by hand" in said
+    assert "growth not known yet" in said
+    assert "next            backup 20" in said
+    assert "never verified: holdfast verify" in said
+    # A warning is less, and a monitor that does not look any more is one.
+    report = proven.folder / "state" / "report.json"
+    document = json.loads(report.read_text())
+    assert proven.run("status", "--json", code=53).startswith("{")
+    proven.run("verify")
+    document["findings"] = []
+    report.write_text(json.dumps(document))
+    assert "no findings" in proven.run("status")
+    assert "last verified" in proven.run("status")
+    document["time"] = "2026-01-01T00:00:00Z"
+    report.write_text(json.dumps(document))
+    assert "holdfast up starts it" in proven.run("status", code=3)
+    document["repository"] = "another"
+    report.write_text(json.dumps(document))
+    assert "the monitor looked" not in proven.run("status")
+
+
 def test_proofs_are_listed_and_their_chain_is_checked(proven: Shell) -> None:
     said = proven.run("proofs")
     assert said.count("proven") == 3
@@ -58,7 +91,7 @@ def test_proofs_are_listed_and_their_chain_is_checked(proven: Shell) -> None:
     second.chmod(0o600)
     second.write_bytes(second.read_bytes()[:-1] + b"\0")
     assert "a proof was altered" in proven.run("proofs", code=52)
-    assert "a proof was altered" in proven.run("status")
+    assert "a proof was altered" in proven.run("status", code=53)
     second.unlink()
 
     newest.unlink()

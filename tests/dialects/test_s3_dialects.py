@@ -12,7 +12,8 @@ import pytest
 from deployments.local.s3 import S3Endpoint
 from holdfast.errors import DigestMismatch, ObjectExists, StoreError, StoreUnavailable
 from holdfast.repository.repository import open_repository
-from holdfast.services.doctor import Finding, _store
+from holdfast.services.doctor_store import examine_store
+from holdfast.services.finding import Finding
 from holdfast.services.prune import prune
 from holdfast.services.restore import restore_directory
 from holdfast.services.verify import verify
@@ -103,7 +104,7 @@ def test_plain_http_to_rclone_signs_what_it_sends(
 
 def _doctor(store: Store) -> dict[str, Finding]:
     store.create()
-    found = {finding.check: finding for finding in _store(store, time.time)}
+    found = {finding.check: finding for finding in examine_store(store, time.time)}
     assert not [info.key for info in store.list("")], "nothing stays behind"
     return found
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 from prefect import flow
@@ -162,6 +164,17 @@ def test_the_monitor_shows_what_it_found_and_does_not_fail(site: Site, monkeypat
     assert {finding.kind for finding in report.findings} >= {"backup-missing"}
     assert "holdfast backup --stack docs" in artifact(f"findings-{report.host}").data
     assert '"last proof": "never"' in artifact(f"stacks-{report.host}").data
+    storage, growth = artifact(f"storage-{report.host}"), artifact(f"growth-{report.host}")
+    assert "not known yet" in storage.data
+    assert f"(/artifacts/artifact/{growth.id})" in storage.description
+    assert growth.type == "image"
+    head, _, picture = growth.data.partition(",")
+    assert head == "data:image/svg+xml;base64"
+    assert ElementTree.fromstring(base64.b64decode(picture)).tag.endswith("svg")  # noqa: S314  our own
+    # The next run puts a newer picture in the place of this one.
+    monitor(config=site.config)
+    again = artifact(f"growth-{report.host}")
+    assert (again.id, again.data != growth.data) == (growth.id, True)
 
 
 @pytest.mark.parametrize(

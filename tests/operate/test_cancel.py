@@ -10,8 +10,8 @@ from typing import Any
 import docker
 import pytest
 
+from tests.operate.actions import ended, start
 from tests.operate.conftest import NEVER, Site, until
-from tests.operate.test_up import ended, start
 
 pytestmark = pytest.mark.engine
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import docker
 import pytest
 
+from tests.operate.actions import deployments, ended, start
 from tests.operate.conftest import Site, until
-from tests.operate.test_up import deployments, ended, start
 
 pytestmark = pytest.mark.engine
 

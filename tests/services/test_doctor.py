@@ -13,7 +13,9 @@ from holdfast.config.access import RepositoryAccess, S3Options, from_environment
 from holdfast.config.loading import load
 from holdfast.config.secret import Secret
 from holdfast.errors import ObjectExists, StoreUnavailable
-from holdfast.services.doctor import Finding, _store, examine
+from holdfast.services.doctor import examine
+from holdfast.services.doctor_store import examine_store
+from holdfast.services.finding import Finding
 from holdfast.store.base import Bytes
 from holdfast.store.directory import DirectoryStore
 from holdfast.store.memory import MemoryStore
@@ -62,7 +64,7 @@ class Broken(MemoryStore):
 
 def test_what_it_wrote_goes_also_when_a_check_fails() -> None:
     store = Broken()
-    assert [finding.verdict for finding in _store(store, time.time)] == ["fail"]
+    assert [finding.verdict for finding in examine_store(store, time.time)] == ["fail"]
     assert list(store.list("")) == []
 
 
@@ -76,14 +78,14 @@ class Forgetful(DirectoryStore):
 def test_a_store_that_replaces_what_it_must_not(tmp_path: Path) -> None:
     store = Forgetful(tmp_path)
     store.create()
-    (found,) = _store(store, time.time)
+    (found,) = examine_store(store, time.time)
     assert (found.verdict, "must not be replaced" in found.found) == ("fail", True)
 
 
 def test_a_clock_that_is_off(tmp_path: Path) -> None:
     store = DirectoryStore(tmp_path)
     store.create()
-    found = by_check(list(_store(store, lambda: time.time() + 3600)))
+    found = by_check(list(examine_store(store, lambda: time.time() + 3600)))
     assert found["clock"].verdict == "warn"
 
 
@@ -114,9 +116,9 @@ def test_no_repository_and_a_wrong_password(access: RepositoryAccess, tmp_path: 
 
 
 def test_the_race_has_one_winner_in_memory() -> None:
-    from holdfast.services.doctor import _race
+    from holdfast.services.doctor_store import race
 
     store = MemoryStore()
-    assert _race(store, "holdfast/x") == 1
+    assert race(store, "holdfast/x") == 1
     with pytest.raises(ObjectExists):
         store.put("holdfast/x", b"other", if_absent=True)

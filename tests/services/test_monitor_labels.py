@@ -15,7 +15,8 @@ from holdfast.config.models import Config
 from holdfast.repository.keys import add_key
 from holdfast.services.access import init_repository_at, open_repository_at
 from holdfast.services.discovery import served_stacks
-from holdfast.services.monitor import MonitorReport, watch
+from holdfast.services.monitor import watch
+from holdfast.services.report import MonitorReport
 from holdfast.services.stacks import access_of, back_up
 
 pytestmark = pytest.mark.engine

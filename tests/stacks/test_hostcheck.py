@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.config.loading import load
+from holdfast.config.loading import from_yaml, load
 from holdfast.config.models import Config
 from holdfast.engine.journal import Held, Journal, Line
-from holdfast.services import hostcheck
+from holdfast.services import doctor_speed, hostcheck
 from holdfast.services.discovery import served_stacks
-from holdfast.services.doctor import Finding
-from holdfast.services.observe import observe_engine
+from holdfast.services.finding import Finding
+from holdfast.services.observe_host import observe_engine
 from tests.stacks.conftest import Project
+from tests.support.filesystems import mounted
 
 pytestmark = pytest.mark.engine
 
@@ -55,7 +56,9 @@ def test_what_nobody_protects_and_what_is_misspelled(host: Project) -> None:
 def test_labels_are_enough_to_be_examined(host: Project) -> None:
     volume = host.volume("data", **{"holdfast.enable": "true", "holdfast.quiesce": "pause"})
     found = examined(config(host))
-    assert {"held", "disk", "spool", "filesystem"} <= set(found)
+    assert {"held", "disk", "spool", "filesystem", "speed of a volume", "speed of a bind mount"} <= set(found)
+    assert "/holdfast-sandbox-" in found["speed of a volume"].found
+    assert not [left for left in host.client.volumes.list() if left.name.startswith("holdfast-sandbox-")]
     assert found["held"].verdict == "ok"
     assert f"volume:{volume}" in found["filesystem"].found
 
@@ -76,9 +79,21 @@ def test_a_slow_disk_and_little_room(host: Project, monkeypatch: pytest.MonkeyPa
     assert {examined(config(host))[check].verdict for check in ("disk", "spool")} == {"ok"}
     monkeypatch.setattr(hostcheck, "_SYNC_SECONDS", 0.0)
     monkeypatch.setattr(hostcheck, "_SPOOL_BYTES", 1 << 60)
+    monkeypatch.setattr(doctor_speed, "_SLOW", 1 << 50)
     found = examined(config(host))
     assert (found["disk"].verdict, found["spool"].verdict) == ("warn", "warn")
     assert tempfile.gettempdir() in found["spool"].found
+    assert {found[f"speed of a {place}"].verdict for place in ("volume", "bind mount")} == {"warn"}
+
+
+def test_a_place_that_is_full_is_told_with_what_to_look_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with mounted(tmp_path, "ext4", ("-q",), mib=24) as top:
+        monkeypatch.setenv("HOLDFAST_STATE", str(top))
+        head = "version: 1\nrepository: {url: /r, password_file: /p}\nengine: {url: 'unix:///nowhere.sock'}\n"
+        found = {each.check: each for each in doctor_speed.examine_speed(from_yaml(head))}
+        assert found["speed of a bind mount"].verdict == "fail"
+        assert "No space left on device" in found["speed of a bind mount"].found
+        assert found["speed of a bind mount"].hint == f"df -h {top}; df -i {top}; ls -ld {top}"
 
 
 def test_without_an_engine_the_rest_is_examined(host: Project, tmp_path: Path) -> None:
@@ -88,7 +103,7 @@ def test_without_an_engine_the_rest_is_examined(host: Project, tmp_path: Path) -
     config(host, text)
     path.write_text(path.read_text().replace(host.url, "unix:///nowhere.sock"))
     found = examined(load(str(path)))
-    assert set(found) == {"held", "disk", "spool"}
+    assert set(found) - {"speed of a tmpfs"} == {"held", "disk", "spool", "speed of a bind mount"}
 
 
 def test_the_monitor_finds_what_nobody_protects(host: Project) -> None:
@@ -100,6 +115,6 @@ def test_the_monitor_finds_what_nobody_protects(host: Project) -> None:
         host.blank, ["sleep", "1000"], name=f"{host.name}-other", detach=True, network_mode="none",
         stop_signal="SIGKILL", volumes={other: {"bind": "/data"}},
     )  # fmt: skip
-    findings, _, _ = observe_engine(served_stacks(config(host)).config)
+    findings = observe_engine(served_stacks(config(host)).config).findings
     lost = {found.subject for found in findings if found.kind == "volume-unprotected" and host.name in found.subject}
     assert lost == {other}

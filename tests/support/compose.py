@@ -1,98 +1,57 @@
-"""Runs services of a Compose file on an engine as Compose would: as much of it as our file uses, and nothing else.
+"""Compose itself, on the production file: the plugin where this machine has it, else the older program.
 
-Where Compose itself is not at hand, this is how a test sees that what the file says works. A key that it does not know
-is an error: then the file says something that no test has seen.
+The older one (1.29, which Debian has) does not know the file's top-level `name`; it gets the name as an argument, and
+all the rest of the file as it stands.
 """
 
 from __future__ import annotations
 
-import re
-import shlex
-import time
+import os
+import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import docker
-import yaml
+import pytest
 
-KNOWN = {"image", "build", "entrypoint", "environment", "secrets", "volumes", "ports"}
-KNOWN |= {"depends_on", "healthcheck", "stop_grace_period", "restart"}
-_VARIABLE = re.compile(r"\$\$|\$\{(\w+):-([^}]*)\}")
+from deployments.local.machine import CannotProvide, find_tool
+from deployments.local.packages import ensure_tool
+
+NAME = "holdfast"
 
 
-class Composed:
-    """The services of one file. `variables` are those that the file asks for; images are those that it names."""
+@dataclass(frozen=True)
+class Compose:
+    """A file and how Compose is called with it; `env` is what the file asks for, and the engine in DOCKER_HOST."""
 
-    def __init__(self, client: docker.DockerClient, file: Path, variables: Mapping[str, str]) -> None:
-        def value(found: re.Match[str]) -> str:
-            return "$" if found.group(0) == "$$" else variables.get(found.group(1), found.group(2))
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
 
-        self._client, self._folder = client, file.parent
-        self._document = yaml.safe_load(_VARIABLE.sub(value, file.read_text()))
-        self._network = client.networks.create(self._document["name"])
-        self.containers: dict[str, Any] = {}
-
-    def start(self, name: str) -> Any:
-        """Start a service, after those that it depends on are well."""
-        service = self._document["services"][name]
-        assert set(service) <= KNOWN, set(service) - KNOWN
-        for other in service.get("depends_on", {}):
-            if other not in self.containers:
-                self.wait(other)
-        ports = [published.rsplit(":", 2) for published in service.get("ports", ())]
-        made = self._client.containers.create(
-            service["image"],
-            name=name,
-            network=self._network.name,
-            entrypoint=service.get("entrypoint"),
-            environment=service["environment"],
-            volumes=[*map(self._volume, service.get("volumes", ())), *map(self._secret, service.get("secrets", ()))],
-            ports={f"{inside}/tcp": (address, int(outside)) for address, outside, inside in ports},
-            healthcheck=self._health(service.get("healthcheck")),
-            detach=True,
+    def __call__(self, *arguments: str, seconds: float = 300.0) -> str:
+        """What Compose says. Fails when it fails."""
+        done = subprocess.run(
+            [*self.argv, *arguments],
+            env={**os.environ, **self.env},
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
         )
-        made.start()
-        self.containers[name] = made
-        return made
+        assert done.returncode == 0, (arguments, done.stdout[-3000:], done.stderr[-3000:])
+        return done.stdout
 
-    def wait(self, name: str, seconds: float = 150.0) -> Any:
-        """A service that is well. Fails with its log."""
-        container = self.containers.get(name) or self.start(name)
-        deadline = time.monotonic() + seconds
-        while True:
-            container.reload()
-            state = container.attrs["State"]
-            if state.get("Health", {}).get("Status") == "healthy":
-                return container
-            assert state["Running"], container.logs().decode()[-3000:]
-            assert time.monotonic() < deadline, container.logs().decode()[-3000:]
-            time.sleep(1)
 
-    def run(self, name: str, command: str) -> str:
-        """What a command in a service's container says. Fails when it fails."""
-        code, said = self.containers[name].exec_run(shlex.split(command))
-        assert code == 0, said.decode()
-        return str(said.decode())
-
-    def down(self) -> None:
-        """Remove all of it."""
-        for container in self.containers.values():
-            container.remove(force=True, v=True)
-        for name in self._document["volumes"]:
-            for volume in self._client.volumes.list(filters={"name": f"{self._document['name']}_{name}"}):
-                volume.remove()
-        self._network.remove()
-
-    def _volume(self, text: str) -> str:
-        source, _, rest = text.partition(":")
-        return text if source.startswith("/") else f"{self._document['name']}_{source}:{rest}"
-
-    def _secret(self, name: str) -> str:
-        return f"{self._document['secrets'][name]['file']}:/run/secrets/{name}:ro"
-
-    def _health(self, said: dict[str, Any] | None) -> dict[str, Any] | None:
-        if said is None:
-            return None
-        seconds = int(said["interval"].removesuffix("s"))
-        return {"test": said["test"], "interval": seconds * 10**9, "retries": said["retries"]}
+def compose(file: Path, folder: Path, variables: Mapping[str, str]) -> Compose:
+    """Compose for a file; the test is skipped, with the reason, where there is none. `folder` takes a copy."""
+    docker = find_tool("docker")
+    if docker and not subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        return Compose((docker, "compose", "-f", str(file)), variables)
+    try:
+        program = ensure_tool("docker-compose", ("docker-compose",))
+    except CannotProvide as error:
+        pytest.skip(str(error))
+    copy = folder / "compose.yaml"
+    lines = file.read_text().splitlines(keepends=True)
+    copy.write_text("".join(line for line in lines if line != f"name: {NAME}\n"))
+    where = ("--project-name", NAME, "--project-directory", str(file.parent))
+    return Compose((program, *where, "-f", str(copy)), variables)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,8 +21,9 @@ import yaml
 from deployments.local import images, rootfs
 from deployments.local.archive import ImageSettings
 from deployments.local.machine import REPOSITORY_ROOT
-from tests.support.compose import Composed
+from tests.support.compose import NAME, Compose, compose
 
+OF_PROJECT = f"com.docker.compose.project={NAME}"
 PRODUCTION = Path(REPOSITORY_ROOT) / "deployments" / "production"
 
 
@@ -101,7 +103,7 @@ def test_what_the_compose_file_says_backs_up(
     engine_client: docker.DockerClient,
     tmp_path: Path,
 ) -> None:
-    """Database, server and worker as the file says: a stack of this engine is scheduled, backed up, and drained.
+    """Compose brings up database, server and worker: a stack of this engine is scheduled, backed up, and drained.
 
     Run it with `pytest -m soak tests/system/test_production.py`.
     """
@@ -117,10 +119,11 @@ def test_what_the_compose_file_says_backs_up(
         "stacks: {shop: {volumes: [shop-data], schedule: '0 3 * * *'}}\n"
     )
     listen = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250 + 1}.9"
-    composed = Composed(
-        engine_client,
+    run = compose(
         PRODUCTION / "compose.yaml",
+        tmp_path,
         {
+            "DOCKER_HOST": engine_socket,
             "POSTGRES_IMAGE": postgres_image,
             "LISTEN": listen,
             "HOLDFAST_CONFIG_DIR": str(tmp_path),
@@ -130,25 +133,48 @@ def test_what_the_compose_file_says_backs_up(
         },
     )
     try:
-        worker = composed.start("worker")
-        composed.run("worker", "holdfast init")
+        run("up", "-d", "--no-build")
+        run("run", "--rm", "--no-deps", "--entrypoint", "holdfast", "worker", "init")
+        worker = container_of(engine_client, "worker")
         from prefect.client.orchestration import SyncPrefectClient
 
         with SyncPrefectClient(f"http://{listen}:4200/api") as client:
             deployment = until(lambda: found(client, "backup/shop@host-a"), 120)
             until(lambda: client.read_flow_runs(limit=1), 60)  # the scheduler made one
-            run = client.create_flow_run_from_deployment(deployment.id)
+            started = client.create_flow_run_from_deployment(deployment.id)
             ends = ("Completed", "Failed", "Crashed")
-            state: str = until(lambda: (name := state_of(client, run.id)) in ends and name, 120)
+            state: str = until(lambda: (name := state_of(client, started.id)) in ends and name, 120)
             assert state == "Completed", worker.logs().decode()[-3000:]
-        assert composed.run("worker", "holdfast cat latest name --source volume:shop-data") == "of production"
-        worker.stop(timeout=100)
+        said = run("exec", "-T", "worker", "holdfast", "cat", "latest", "name", "--source", "volume:shop-data")
+        assert said == "of production"
+        # Its own monitor does not tell of the socket that it has to have; a second host takes the worker alone.
+        assert "container-has-engine" not in json.dumps(seen_by(run))
+        run("stop", "worker")
         worker.reload()
         assert worker.attrs["State"]["ExitCode"] == 0
         assert "the worker has stopped; no run was going" in worker.logs().decode()
+        run("rm", "-f", "-s")
+        run("up", "-d", "--no-build", "--no-deps", "worker")
+        assert len(engine_client.containers.list(all=True, filters={"label": OF_PROJECT})) == 1
     finally:
-        composed.down()
+        run("down", "-v", "-t", "5")
         volume.remove()
+
+
+def container_of(client: docker.DockerClient, service: str) -> Any:
+    """The container that Compose made for a service."""
+    service_label = f"com.docker.compose.service={service}"
+    chosen: dict[str, str | list[str] | bool] = {
+        "label": [OF_PROJECT, service_label, "com.docker.compose.oneoff=False"]
+    }
+    (found,) = client.containers.list(all=True, filters=chosen)
+    return found
+
+
+def seen_by(run: Compose) -> Any:
+    """What the worker's monitor finds; that it finds something is its exit code."""
+    look = "holdfast monitor --json 2>/dev/null || test $? -eq 3 -o $? -eq 53"
+    return json.loads(run("exec", "-T", "worker", "sh", "-c", look))
 
 
 def found(client: Any, name: str) -> Any:
@@ -171,6 +197,18 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(1)
     return answer
+
+
+def test_compose_reads_the_file(tmp_path: Path) -> None:
+    secrets = {"SECRETS": str(tmp_path), "LISTEN": "127.0.0.7", "DOCKER_VOLUMES": "/srv/docker/volumes"}
+    understood = yaml.safe_load(compose(PRODUCTION / "compose.yaml", tmp_path, secrets)("config"))
+    services = understood["services"]
+    assert services["server"]["depends_on"]["database"]["condition"] == "service_healthy"
+    assert services["worker"]["labels"] == {"holdfast.accept": "container-has-engine"}
+    mounts = json.dumps(services["worker"]["volumes"])
+    assert mounts.count("/srv/docker/volumes") == 2
+    assert "127.0.0.7" in json.dumps(services["server"]["ports"])
+    assert understood["secrets"]["holdfast-password"]["file"] == f"{tmp_path}/holdfast-password"
 
 
 def test_the_compose_file_says_what_it_means() -> None:

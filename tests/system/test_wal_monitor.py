@@ -10,7 +10,8 @@ import pytest
 
 from holdfast.services.access import init_repository_at
 from holdfast.services.drill import choose_point, drill, drill_source
-from holdfast.services.monitor import MonitorReport, watch
+from holdfast.services.monitor import watch
+from holdfast.services.report import MonitorReport
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
 from tests.support.clusters import Cluster, on_path, open_folder, programs_of

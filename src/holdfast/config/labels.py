@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from holdfast.config.cron import check_cron
 from holdfast.config.fields import DatabaseName, Exclusion, FileName, RoleName, UserName
 from holdfast.config.stack import Retention, Schedule
+from holdfast.policy.accepted import ACCEPTABLE
 
 PREFIX = "holdfast."
 On = Literal["volume", "container"]
@@ -176,6 +177,15 @@ def _size(text: str) -> int:
     return int(text)
 
 
+def _accepted(text: str) -> tuple[str, ...]:
+    kinds = tuple(part.strip() for part in text.split(",") if part.strip())
+    for kind in kinds:
+        if kind not in ACCEPTABLE:
+            near = difflib.get_close_matches(kind, ACCEPTABLE, n=1)
+            raise ValueError(f"did you mean {near[0]}?" if near else f"wanted some of {', '.join(ACCEPTABLE)}")
+    return kinds
+
+
 def _databases(text: str) -> Any:
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     return "all" if found == ("all",) else tuple(_spelled(DatabaseName)(name) for name in found)
@@ -236,6 +246,14 @@ LABELS: tuple[Label, ...] = (
         "Accept that the volume is empty after a backup that found files.",
         "true",
         _bool,
+    ),
+    Label(
+        "holdfast.accept",
+        _BOTH,
+        "findings' names with commas between",
+        "Findings of the monitor about this container or volume that are meant to be so: they are not told.",
+        "container-has-engine",
+        _accepted,
     ),
     Label(
         "holdfast.pre",

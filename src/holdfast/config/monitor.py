@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from pydantic_core import PydanticCustomError
@@ -24,6 +24,7 @@ from holdfast.config.fields import (
 from holdfast.config.schedule import Schedule
 from holdfast.config.secret import Secret, read_secret_file, read_secret_variable
 from holdfast.config.spelling import Commented
+from holdfast.policy.accepted import Acceptable
 
 
 class Thresholds(Model):
@@ -56,6 +57,21 @@ class Thresholds(Model):
     )
 
 
+class Accepted(Model):
+    """A finding about the host that somebody has looked at and accepts: it is not told any more."""
+
+    shorthand: ClassVar[str | None] = "kind"
+
+    kind: Acceptable = Field(description="The finding's name.", examples=["container-has-engine"])
+    about: str = Field(
+        default="*",
+        min_length=1,
+        description="What it is about: the name of a container or volume, or a file's path; `*` and `?` stand for "
+        "anything and for one character.",
+        examples=["portainer-*"],
+    )
+
+
 class Monitor(Schedule):
     """When the monitor looks, what it takes for a finding, and where it writes what it measured."""
 
@@ -82,6 +98,12 @@ class Monitor(Schedule):
         default="14d",
         description="A filesystem that will be full within this, by its trend, is a warning.",
         examples=["14d"],
+    )
+    accept: tuple[Accepted, ...] = Field(
+        default=(),
+        description="Findings about containers, volumes and files of this host that are meant to be so. A label "
+        "`holdfast.accept` on the container or volume says the same.",
+        examples=[[{"kind": "container-has-engine", "about": "portainer"}]],
     )
     price: Amount | None = Field(
         default=None, description="What the store asks for a GiB and month, in any currency.", examples=["0.023"]

@@ -7,7 +7,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from holdfast.engine.client import Engine
@@ -23,11 +23,18 @@ def take_inventory(engine: Engine) -> Inventory:
     with engine.asking("cannot list containers and volumes"):
         listed = engine.api.containers(all=True)
         volumes = engine.api.volumes()["Volumes"] or ()
-    containers = [found for item in listed if (found := _inspect(engine, item["Id"])) is not None]
+    containers = [parse_container(found) for found in _described(engine, listed)]
     return Inventory(
         containers=tuple(sorted((found_container(c) for c in containers if LABEL not in c.labels), key=_name)),
         volumes=tuple(sorted((_volume(v) for v in volumes if LABEL not in (v.get("Labels") or {})), key=_name)),
     )
+
+
+def described_containers(engine: Engine) -> list[Mapping[str, Any]]:
+    """Every container, running or not, as the engine itself describes it. Raises: EngineUnavailable, EngineRefused."""
+    with engine.asking("cannot list containers"):
+        listed = engine.api.containers(all=True)
+    return list(_described(engine, listed))
 
 
 def found_container(container: Container) -> FoundContainer:
@@ -43,12 +50,14 @@ def found_container(container: Container) -> FoundContainer:
     )
 
 
-def _inspect(engine: Engine, container: str) -> Container | None:
-    try:
-        with engine.asking("cannot inspect a container", container):
-            return parse_container(engine.api.inspect_container(container))
-    except SourceNotFound:
-        return None
+def _described(engine: Engine, listed: Iterable[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    for item in listed:
+        try:
+            with engine.asking("cannot inspect a container", item["Id"]):
+                found = engine.api.inspect_container(item["Id"])
+        except SourceNotFound:
+            continue
+        yield found
 
 
 def _volume(found: Mapping[str, Any]) -> FoundVolume:

@@ -67,6 +67,13 @@ def volume_names(engine: Engine) -> list[str]:
         return sorted(volume["Name"] for volume in engine.api.volumes()["Volumes"] or ())
 
 
+def all_volumes(engine: Engine) -> list[Volume]:
+    """All volumes, by name. Raises: EngineUnavailable."""
+    with engine.asking("cannot list volumes"):
+        found = engine.api.volumes()["Volumes"] or ()
+    return sorted(map(parse_volume, found), key=lambda volume: volume.name)
+
+
 def create_volume(
     engine: Engine,
     name: str,
@@ -138,19 +145,33 @@ def in_use(volume: Volume, users: list[Use]) -> TargetInUse:
 
 def readable_directly(engine: Engine, volume: Volume) -> str | None:
     """None when the volume can be read at its mountpoint from here, otherwise the reason why not."""
+    return unreachable_from_here(engine) or why_not_in_place(volume)
+
+
+def unreachable_from_here(engine: Engine) -> str | None:
+    """Why no volume of this engine can be read at its mountpoint; None when those that lie there can."""
     if not engine.local:
         return f"the engine at {engine.url} is not on this machine"
-    if volume.driver != "local":
-        return f"its driver {volume.driver} is not the local one"
     if not engine.same_machine():
         return f"the engine behind {engine.url} runs on another machine"
     if engine.rootless():
         # What is user 70 in a container is somebody else here, and cannot be read by the engine's own user.
         return f"the engine at {engine.url} is rootless: its files have other owners here than in containers"
+    return None
+
+
+def why_not_in_place(volume: Volume) -> str | None:
+    """Why a volume of this machine's engine cannot be read at its mountpoint; None when it can."""
+    return _why_elsewhere(volume) or _why_unreadable(volume.mountpoint)
+
+
+def _why_elsewhere(volume: Volume) -> str | None:
+    if volume.driver != "local":
+        return f"its driver {volume.driver} is not the local one"
     if volume.options.get("type") or volume.options.get("device"):
         # NFS, a device, a bind: what is there now is gone when the last container stops, perhaps while we read.
         return f"it is mounted at {volume.mountpoint} only while a container uses it"
-    return _why_unreadable(volume.mountpoint)
+    return None
 
 
 def _why_unreadable(path: str) -> str | None:

@@ -1,4 +1,4 @@
-"""What the monitor finds and remembers: findings with a severity, and samples of measured values."""
+"""What the monitor finds and remembers: findings with a severity, samples of measured values, trends of sizes."""
 
 from __future__ import annotations
 
@@ -59,3 +59,18 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     measures: dict[str, float] = {}
     heads: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+
+class Trend(msgspec.Struct, frozen=True, kw_only=True):
+    """How one size moves, in bytes: now, per day, and the seconds until its limit; None where that is not known.
+
+    `kind` is filesystem, volume, stack, engine or store; `points` are there for what is drawn.
+    """
+
+    kind: str
+    name: str
+    now: float
+    limit: float | None = None
+    per_day: float | None = None
+    full_in: float | None = None
+    points: tuple[tuple[datetime, float], ...] = ()

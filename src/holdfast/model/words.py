@@ -1,4 +1,4 @@
-"""Sizes, lengths of time and moments, as people read them."""
+"""Sizes, lengths of time, moments and names, as people read them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ def size(count: float) -> str:
     return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
 
 
+def growth(per_day: float | None) -> str:
+    """What a size in bytes gains in a day, for people; a word while nobody knows."""
+    if per_day is None:
+        return "not known yet"
+    if abs(per_day) < 1:
+        return "none"
+    return f"{'+' if per_day > 0 else '-'}{size(abs(per_day))} a day"
+
+
 def seconds(count: float) -> str:
     """A length of time for people: `0.4 s`, `3 min 20 s`, `5 h 2 min`, `3 d 4 h`."""
     if count < 60:
@@ -30,3 +39,8 @@ def seconds(count: float) -> str:
 def moment(when: datetime) -> str:
     """A moment in the local zone, to the second."""
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def printable(name: str) -> str:
+    """A name of a file may hold anything, control characters too: these are escaped."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)

@@ -30,10 +30,19 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     shrunk: float = 0.5
 
 
+class SourceSeen(msgspec.Struct, frozen=True, kw_only=True):
+    """What is there of one source of a stack: its newest snapshot, and how many bytes it holds."""
+
+    source: str
+    newest: datetime
+    size: int | None = None
+
+
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is there of a stack: sizes in bytes are those of the newest and of the whole restore point before it.
 
-    `failed_drill` is the problem of the newest drill when it did not pass.
+    `failed_drill` is the problem of the newest drill when it did not pass; `rto` and `rpo` are in seconds, by the last
+    proof.
     """
 
     stack: str
@@ -41,9 +50,11 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     last_proven: datetime | None
     failed_drill: str | None = None
     rto: float | None = None
+    rpo: float | None = None
     size: int | None = None
     size_before: int | None = None
     incomplete_since: datetime | None = None
+    sources: tuple[SourceSeen, ...] = ()
     remedy: str = ""
     """The command that brings both a backup and a proof; "" for those of a stack."""
 

@@ -10,8 +10,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from holdfast.model.words import seconds, size
-from holdfast.reports.plot import plot
+from holdfast.model.words import growth, seconds, size
+from holdfast.reports.picture import growth_plot, trend_words
+from holdfast.reports.plot import plot, plot_style
 from holdfast.services.audit import AuditReport, series
 
 
@@ -22,7 +23,11 @@ def audit_page(report: AuditReport) -> str:
 
 def page(template: str, **values: Any) -> str:
     """A page of this package, filled."""
-    return _environment().get_template(template).render(style=_style(), plot=plot, **values)
+    return (
+        _environment()
+        .get_template(template)
+        .render(style=_style(), plot=plot, growth_plot=growth_plot, trend_words=trend_words, **values)
+    )
 
 
 @cache
@@ -34,13 +39,14 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(utc=_utc, span=_span, size=size)
+    made.filters.update(utc=_utc, span=_span, size=size, growth=growth)
     return made
 
 
 @cache
 def _style() -> Markup:
-    return Markup((files("holdfast.reports") / "style.css").read_text(encoding="utf-8"))  # noqa: S704  our own file
+    own = (files("holdfast.reports") / "style.css").read_text(encoding="utf-8")
+    return plot_style() + Markup(own)  # noqa: S704  our own file
 
 
 def _utc(when: datetime) -> str:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from holdfast.config.place import state_folder
+from holdfast.model.monitor import Severity
+from holdfast.model.words import seconds
 from holdfast.reports.pages import page
-from holdfast.services.monitor import MonitorReport
+from holdfast.services.report import MonitorReport
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -16,13 +19,37 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 NAME = "status.html"
+_VERDICTS: dict[Severity | None, tuple[str, str]] = {
+    Severity.CRITICAL: ("CRITICAL", "bad"),
+    Severity.WARNING: ("WARNING", "warn"),
+}
+"""The word, and its colour; what is less bad is fine."""
 
 
 def status_page(report: MonitorReport, *, price: float | None = None) -> str:
     """The page; `price` is what the store asks for a GiB and month."""
+    word, tone = _VERDICTS.get(report.worst, ("FINE", "good"))
+
+    def ago(when: datetime) -> str:
+        return f"{seconds((report.time - when).total_seconds())} ago"
+
+    return page(
+        "status.html.j2",
+        report=report,
+        word=word,
+        tone=tone,
+        ago=ago,
+        cost=store_cost(report, price),
+        late={finding.subject for finding in report.findings if finding.kind == "backup-late"},
+        growth={trend.name: trend.per_day for trend in report.trends if trend.kind == "stack"},
+        inodes={disk.path: disk.inodes for disk in report.filesystems},
+    )
+
+
+def store_cost(report: MonitorReport, price: float | None) -> float | None:
+    """What the store costs a month, where the price of a GiB is known and the store was seen."""
     stored = report.measures.get("store-bytes")
-    cost = None if price is None or stored is None else price * stored / (1 << 30)
-    return page("status.html.j2", report=report, cost=cost)
+    return None if price is None or stored is None else price * stored / (1 << 30)
 
 
 def publish(config: Config, report: MonitorReport) -> None:

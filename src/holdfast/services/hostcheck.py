@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING
 from holdfast.errors import HoldfastError
 from holdfast.model.words import size
 from holdfast.services.discovery import discover
+from holdfast.services.doctor_speed import examine_speed
+from holdfast.services.finding import Finding
 from holdfast.services.stacks import engine_of, in_docker
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
     from holdfast.config.stack import SourceSpec, Stack
     from holdfast.policy.protection import StackProtection
-    from holdfast.services.doctor import Finding
 
 _SYNC_SECONDS = 0.5
 """A journal line takes one fsync: slower than this, holding a container costs more than reading what changed."""
@@ -46,12 +47,11 @@ def examine_host(config: Config) -> Iterator[Finding]:
         yield from _held()
         yield _slow()
         yield _spool()
+        yield from examine_speed(config)
         yield from _grounds(config, enabled)
 
 
 def _unprotected(found: Sequence[StackProtection]) -> Iterator[Finding]:
-    from holdfast.services.doctor import Finding
-
     lost = [item.what for stack in found for item in stack.items if item.state == "unprotected"]
     more = f" and {len(lost) - _SHOWN} more" if len(lost) > _SHOWN else ""
     yield Finding(
@@ -68,7 +68,6 @@ def _unprotected(found: Sequence[StackProtection]) -> Iterator[Finding]:
 def _grounds(config: Config, stacks: Sequence[Stack]) -> Iterator[Finding]:
     """What the directories lie on whose writers are held: it decides for how long."""
     from holdfast.engine.ground import ground_of
-    from holdfast.services.doctor import Finding
 
     held = [spec for stack in stacks for spec in stack.sources if stack.quiesce_of(spec) != "none"]
     lying: dict[str, list[str]] = {}
@@ -98,7 +97,6 @@ def _path(config: Config, spec: SourceSpec) -> str | None:
 
 def _held() -> Iterator[Finding]:
     from holdfast.engine.journal import journals, state_folder, taken_over
-    from holdfast.services.doctor import Finding
 
     left: list[str] = []
     for path in journals(state_folder()):
@@ -115,7 +113,6 @@ def _held() -> Iterator[Finding]:
 
 def _slow() -> Finding:
     from holdfast.engine.journal import state_folder
-    from holdfast.services.doctor import Finding
 
     started = time.monotonic()
     with tempfile.TemporaryFile(dir=state_folder()) as file:
@@ -132,8 +129,6 @@ def _slow() -> Finding:
 
 
 def _spool() -> Finding:
-    from holdfast.services.doctor import Finding
-
     folder = tempfile.gettempdir()
     status = os.statvfs(folder)
     free = status.f_bavail * status.f_frsize

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 if TYPE_CHECKING:
-    from holdfast.services.monitor import MonitorReport
+    from holdfast.services.report import MonitorReport
 
 
 def registry_of(report: MonitorReport) -> CollectorRegistry:

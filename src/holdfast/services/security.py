@@ -2,38 +2,44 @@
 
 Rules upheld here:
 - Facts, not opinions: each finding names the object, what was found there, and a remedy that can be carried out.
-- It only looks. A sandbox's own containers are left out.
+- It only looks. A sandbox's own containers are left out, and what a label of the container accepts.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config.labels import read_labels
 from holdfast.model.monitor import Finding, Severity
+from holdfast.policy.accepted import without_accepted
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
-    from holdfast.engine.client import Engine
 
 _SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
 
 
-def examine_containers(engine: Engine) -> Iterator[Finding]:
-    """Running containers that own the host. Raises: EngineUnavailable."""
+def examine_containers(described: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Running containers that own the host, of those that the engine describes."""
     from holdfast.engine.sandbox import LABEL
 
-    with engine.asking("cannot list containers"):
-        found = [engine.api.inspect_container(container["Id"]) for container in engine.api.containers()]
-    for container in found:
-        if LABEL not in (container["Config"].get("Labels") or {}):
+    for container in described:
+        running = (container.get("State") or {}).get("Running")
+        if running and LABEL not in (container["Config"].get("Labels") or {}):
             yield from judge_container(container)
 
 
-def judge_container(container: Mapping[str, Any]) -> Iterator[Finding]:
-    """The findings about one container, as the engine describes it."""
+def judge_container(container: Mapping[str, Any]) -> list[Finding]:
+    """The findings about one container, as the engine describes it, that none of its labels accepts."""
+    name = str(container["Name"]).lstrip("/")
+    said = read_labels(container["Config"].get("Labels") or {}, "container", name).values
+    return without_accepted(_about_container(container), [(kind, "*") for kind in said.get("accept", ())])
+
+
+def _about_container(container: Mapping[str, Any]) -> Iterator[Finding]:
     name = str(container["Name"]).lstrip("/")
     host = container.get("HostConfig") or {}
     if host.get("Privileged"):

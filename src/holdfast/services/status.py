@@ -10,7 +10,11 @@ from holdfast.model.ids import PointId
 from holdfast.model.proof import Proof
 from holdfast.model.snapshot import RestorePoint, restore_points
 from holdfast.repository.repository import Repository
-from holdfast.services.proofs import proofs
+from holdfast.services.proofs import proofs, verifications
+from holdfast.services.report import MonitorReport, last_report
+
+STALE = 3600.0
+"""Seconds: the monitor looks every few minutes."""
 
 
 class StackStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,13 +32,23 @@ class StackStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StatusReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A repository at one moment. `damaged` are snapshots and proofs that cannot be read."""
+    """A repository at one moment. `damaged` are snapshots and proofs that cannot be read.
+
+    `verified` is the last verification without damage; `seen` what this host's monitor saw of this repository last.
+    """
 
     repository: str
     location: str
     now: datetime
     stacks: tuple[StackStatus, ...]
     damaged: tuple[str, ...]
+    verified: datetime | None = None
+    seen: MonitorReport | None = None
+
+    @property
+    def outdated(self) -> bool:
+        """Whether what the monitor saw is too old to say anything about now."""
+        return self.seen is not None and (self.now - self.seen.time).total_seconds() > STALE
 
 
 def status(repository: Repository, *, now: datetime) -> StatusReport:
@@ -43,6 +57,8 @@ def status(repository: Repository, *, now: datetime) -> StatusReport:
     points = restore_points(listed.snapshots)
     found = proofs(repository)
     drills = found.proofs
+    good = [record.finished for record in verifications(repository) if not record.problems]
+    seen = last_report()
     stacks = sorted({point.stack for point in points} | {proof.stack for proof in drills})
     return StatusReport(
         repository=repository.id,
@@ -58,6 +74,8 @@ def status(repository: Repository, *, now: datetime) -> StatusReport:
             for stack in stacks
         ),
         damaged=tuple(map(str, (*listed.damaged, *found.damaged, *found.missing))),
+        verified=good[-1] if good else None,
+        seen=seen if seen is not None and seen.repository in ("", repository.id) else None,
     )
 
 

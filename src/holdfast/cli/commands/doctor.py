@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
+
+if TYPE_CHECKING:
+    from holdfast.services.finding import Finding
 
 
 @click.command()
@@ -18,8 +23,20 @@ def command(access: Access) -> int:
     if access.json:
         text.show_json(findings)
     else:
-        text.show(text.table(("", "CHECK", "FOUND"), [(f.verdict, f.check, f.found) for f in findings]))
-        for finding in findings:
-            if finding.hint:
-                text.show(f"hint: {finding.check}: {finding.hint}")
+        _show(findings)
     return 1 if any(finding.verdict == "fail" for finding in findings) else 0
+
+
+def _show(findings: list[Finding]) -> None:
+    """The checks in their order, what to do right below what is wrong, and the sum of it at the end."""
+    rows = [(finding.verdict.upper() if finding.verdict != "ok" else "ok", finding.check) for finding in findings]
+    lines = text.table(("", "CHECK", ""), [(*row, "") for row in rows]).splitlines()
+    width = max(map(len, lines))
+    text.show(f"{lines[0].ljust(width)}  FOUND")
+    for line, finding in zip(lines[1:], findings, strict=True):
+        text.show(f"{line.ljust(width)}  {finding.found}")
+        if finding.hint:
+            text.show(f"{''.ljust(width)}  to do: {finding.hint}")
+    words = (("fail", "failed"), ("warn", "to look at"))
+    sums = [(sum(finding.verdict == verdict for finding in findings), word) for verdict, word in words]
+    text.show(", ".join(f"{count} {word}" for count, word in sums if count) or "all is well")

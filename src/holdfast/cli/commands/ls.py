@@ -11,6 +11,7 @@ import msgspec
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import SnapshotNotFound
+from holdfast.model.words import printable
 from holdfast.repository.gofields import parse_time, unix_mode
 from holdfast.repository.tree import Node, link_target
 
@@ -50,7 +51,7 @@ def command(access: Access, what: str, path: str, source: str | None, recursive:
         return
     for entry in found:
         arrow = f" -> {entry.target}" if entry.target else ""
-        text.show(f"{entry.mode} {entry.uid:>6} {entry.gid:>6} {entry.size:>14,}  {_shown(entry.path)}{arrow}")
+        text.show(f"{entry.mode} {entry.uid:>6} {entry.gid:>6} {entry.size:>14,}  {printable(entry.path)}{arrow}")
 
 
 def _listed(path: bytes, node: Node) -> Listed:
@@ -65,8 +66,3 @@ def _listed(path: bytes, node: Node) -> Listed:
         mtime=parse_time(node.mtime) / 1e9,
         target=os.fsdecode(link_target(node)) if node.type == "symlink" else "",
     )
-
-
-def _shown(path: str) -> str:
-    """A name may hold anything, control characters too: these are escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in path)

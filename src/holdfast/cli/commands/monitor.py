@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import click
 
 from holdfast.cli import text
+from holdfast.cli.findings import counted, finding_lines
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import FindingsOpen
 
 if TYPE_CHECKING:
-    from holdfast.services.monitor import MonitorReport
+    from holdfast.services.report import MonitorReport
 
 
 @click.command()
@@ -39,22 +40,18 @@ def command(access: Access) -> int:
     critical = [finding for finding in report.findings if finding.severity == "critical"]
     if critical:
         raise FindingsOpen(
-            f"{len(critical)} critical findings", which=report.host, found=str(critical[0]), hint=critical[0].hint
+            f"{len(critical)} critical finding{'s' if len(critical) > 1 else ''}",
+            which=report.host,
+            found=str(critical[0]),
+            hint=critical[0].hint,
         )
     return 3 if any(finding.severity == "warning" for finding in report.findings) else 0
 
 
 def _show(report: MonitorReport) -> None:
-    rows = [
-        (str(f.severity), f.kind, f.subject, text.age(f.since) if f.since else "", f.found) for f in report.findings
-    ]
-    if rows:
-        text.show(text.table(("SEVERITY", "FINDING", "ABOUT", "SINCE", "FOUND"), rows))
-    else:
-        text.show(f"no findings about {len(report.stacks)} stacks")
-    for finding in report.findings:
-        if finding.hint:
-            text.show(f"hint: {finding.name}: {finding.hint}")
+    text.show(f"{report.host}: {counted(report.findings)} about {len(report.stacks)} stacks")
+    for line in finding_lines(report.findings):
+        text.show(line)
     for finding in report.ended:
         text.show(f"over: {finding.name}")
     for name in report.untold:

@@ -1,0 +1,80 @@
+"""How sizes move: every size that is measured, how fast it grows, and when it reaches its limit. No clock, no I/O.
+
+Rules upheld here:
+- Growth is told only where there are enough points over enough time (`policy.space`); else it is None.
+- Points are kept for what a picture shows: filesystems, and the few volumes that grow fastest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from holdfast.model.monitor import Trend
+from holdfast.policy.space import growth, seconds_until
+
+DRAWN = 4
+"""Volumes of which points are kept."""
+_POINTS = 40
+_DAY = 86400.0
+KINDS = {
+    "filesystem-used-bytes": "filesystem",
+    "volume-bytes": "volume",
+    "stack-bytes": "stack",
+    "engine-images-bytes": "engine",
+    "engine-containers-bytes": "engine",
+    "engine-build-cache-bytes": "engine",
+    "engine-logs-bytes": "engine",
+    "store-bytes": "store",
+}
+_NAMES = {
+    "engine-images-bytes": "images",
+    "engine-containers-bytes": "containers' own layers",
+    "engine-build-cache-bytes": "build cache",
+    "engine-logs-bytes": "containers' logs",
+    "store-bytes": "repository",
+}
+_ORDER = list(dict.fromkeys(KINDS.values()))
+
+
+def trends(measured: Mapping[str, Sequence[tuple[datetime, float]]], limits: Mapping[str, float]) -> tuple[Trend, ...]:
+    """The trend of each measure that is a size; `limits` by measure. The last point of each is now."""
+    found = [
+        _trend(measure, points, limits.get(measure))
+        for measure, points in measured.items()
+        if points and measure.partition(" ")[0] in KINDS
+    ]
+    growing = sorted((t for t in found if t.kind == "volume"), key=lambda t: -(t.per_day or 0.0))[:DRAWN]
+    drawn = {trend.name for trend in growing}
+    kept = [t if t.kind == "filesystem" or t.name in drawn else msgspec.structs.replace(t, points=()) for t in found]
+    return tuple(sorted(kept, key=_rank))
+
+
+def _rank(trend: Trend) -> tuple[int, float, float, str]:
+    """By kind; what will be full first goes first, then what is largest."""
+    return _ORDER.index(trend.kind), math.inf if trend.full_in is None else trend.full_in, -trend.now, trend.name
+
+
+def _trend(measure: str, points: Sequence[tuple[datetime, float]], limit: float | None) -> Trend:
+    slope = growth(points)
+    word, _, name = measure.partition(" ")
+    return Trend(
+        kind=KINDS[word],
+        name=name or _NAMES[word],
+        now=points[-1][1],
+        limit=limit,
+        per_day=None if slope is None else slope * _DAY,
+        full_in=None if limit is None else seconds_until(limit, points),
+        points=thinned(points),
+    )
+
+
+def thinned(points: Sequence[tuple[datetime, float]], most: int = _POINTS) -> tuple[tuple[datetime, float], ...]:
+    """At most so many of the points, the first and the last among them."""
+    if len(points) <= most:
+        return tuple(points)
+    step = (len(points) - 1) / (most - 1)
+    return tuple(points[round(number * step)] for number in range(most))
