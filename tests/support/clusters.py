@@ -84,6 +84,14 @@ class Cluster:
         )  # fmt: skip
         return self
 
+    def standby(self, folder: Path) -> Cluster:
+        """A standby of it that follows over the network, started."""
+        folder.mkdir()
+        open_up(folder)
+        argv = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-D", str(folder / "data")]
+        self.run("pg_basebackup", *argv, "-R", "-X", "stream", "--checkpoint=fast")
+        return Cluster(self.programs, folder, folder / "data").start()
+
     def stop(self, mode: str = "immediate") -> None:
         """Stop it, if it runs."""
         if (self.data / "postmaster.pid").exists():

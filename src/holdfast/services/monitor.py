@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.config.fields import length
+from holdfast.config.fields import length, share
 from holdfast.config.place import state_folder
 from holdfast.errors import ConfigError, HoldfastError
 from holdfast.model.monitor import Finding, Sample, Severity
@@ -195,7 +195,7 @@ class _Look:
         self.findings += judge_unserved(self._once_served(past), self._wanted, observed.origins, self._host)
         self.findings += [
             *observe_bucket(self._config, now=self._now),
-            *observe_wal(self._config, repository, self._time),
+            *observe_wal(self._config, repository, self._time, self.measures),
         ]
         found, keys = observe_keys(repository, max((value for _, value in series(past, _KEYS)), default=0))
         self.findings += found
@@ -216,8 +216,8 @@ class _Look:
                 used=filesystem.used,
                 total=filesystem.total,
                 inodes=filesystem.inodes,
-                warning=_share(own.space_warning),
-                critical=_share(own.space_critical),
+                warning=share(own.space_warning),
+                critical=share(own.space_critical),
                 full_within=length(own.full_within),
                 points=[*series(past, measure), (self._time, filesystem.used)],
             )
@@ -285,7 +285,3 @@ def _save(path: str, known: Known, notes: list[str]) -> None:
         os.replace(f"{path}.part", path)
     except OSError as error:
         notes.append(f"open findings will be told again, {path} cannot be written: {error.strerror}")
-
-
-def _share(percentage: str) -> float:
-    return float(percentage.removesuffix("%")) / 100

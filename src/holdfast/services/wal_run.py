@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError
 from holdfast.model.wal import WalKind
-from holdfast.policy.wal_findings import Finding, needs_base, spool_findings
+from holdfast.model.wal_state import Finding
+from holdfast.policy.wal_findings import needs_base, spool_findings
 from holdfast.postgres.canary import heartbeat
 from holdfast.postgres.receive import Receiver
 from holdfast.repository.repository import Repository
