@@ -10,11 +10,13 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.config.base import Model
 from holdfast.config.checks import Checks, Drill
+from holdfast.config.commands import Command, Hook
 from holdfast.config.fields import Count, DurationText, Percentage, Seconds, SourceName, share
 from holdfast.config.monitor import Thresholds
+from holdfast.config.postgres import Postgres
 from holdfast.config.schedule import UTC as UTC
 from holdfast.config.schedule import Schedule as Schedule
-from holdfast.config.sources import QUIESCE_WORDS, Command, Directory, Hook, Postgres, Quiesce, Volume
+from holdfast.config.sources import QUIESCE_WORDS, Directory, Quiesce, Volume
 from holdfast.config.spelling import Commented, wrong
 
 

@@ -14,9 +14,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config.commands import Command
 from holdfast.config.fields import share
 from holdfast.config.models import Config
-from holdfast.config.sources import Command, Directory, Postgres, Volume
+from holdfast.config.postgres import Postgres
+from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import Stack
 from holdfast.errors import ConfigError
 from holdfast.model.definition import KIND

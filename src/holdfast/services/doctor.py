@@ -21,8 +21,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 from holdfast.config.access import RepositoryAccess, StoreLimits
+from holdfast.config.postgres import Postgres
 from holdfast.config.secret import read_secret_file
-from holdfast.config.sources import Directory, Postgres, Volume
+from holdfast.config.sources import Directory, Volume
 from holdfast.errors import HoldfastError, ObjectExists, ObjectNotFound
 from holdfast.model.words import seconds, size
 from holdfast.repository.gofields import parse_time

@@ -11,7 +11,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from holdfast.config.sources import Postgres
+from holdfast.config.postgres import Postgres
 from holdfast.postgres.server import Server, why_another
 
 if TYPE_CHECKING:

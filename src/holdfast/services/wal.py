@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holdfast.config.sources import Postgres, Wal
+from holdfast.config.postgres import Postgres, Wal
 from holdfast.errors import ConfigError
 from holdfast.postgres.cluster import Cluster, describe_cluster
 from holdfast.postgres.programs import client_programs
