@@ -39,7 +39,6 @@ def test_the_disk_of_pg_wal_is_told_and_when_it_will_be_full(make_site: MakeSite
         site = make_site(f"--waldir={disk}/pg_wal", settings="max_wal_size = '32MB'")
         try:
             fill(site.cluster, 100_000)
-            time.sleep(1.1)  # a rate is over a second at least
             status = site.status()
             room = os.statvfs(disk)
             assert status.disk.total == room.f_blocks * room.f_frsize
@@ -60,6 +59,31 @@ def test_the_disk_of_pg_wal_is_told_and_when_it_will_be_full(make_site: MakeSite
             assert "FINDING        disk-short: the disk of the server's pg_wal has" in said.output
         finally:
             site.cluster.stop()  # before its disk goes
+
+
+def test_what_cannot_be_known_of_a_server_is_said(make_site: MakeSite) -> None:
+    site = make_site()
+    site.cluster.sql("CREATE ROLE reader LOGIN REPLICATION; GRANT pg_read_all_settings TO reader")
+    document = site.folder / "holdfast.yaml"
+    document.write_text(document.read_text().replace("method: base", "method: base\n        user: reader"))
+    site.reload()
+    disk = site.status().disk
+    assert (disk.pg_wal, disk.rate) == (None, None), "this role may not look into pg_wal"
+    assert disk.free
+    pid = site.cluster.data / "postmaster.pid"
+    text = pid.read_text()
+    lines = text.splitlines()
+    lines[2] = str(int(lines[2]) - 3600)
+    pid.write_text("\n".join(lines))
+    try:  # a directory of the same path, on a machine where the server is not
+        status = site.status()
+        said = CliRunner().invoke(cli, ["wal", "status", "--config", str(document)])
+    finally:
+        pid.write_text(text)
+    assert status.disk.free is None
+    assert status.disk.unknown == f"{site.cluster.data} is another server's"
+    assert not [finding for finding in status.findings if "disk" in finding.name]
+    assert f"server's disk  unknown: {site.cluster.data} is another server's" in said.output
 
 
 def test_a_standby_that_replays_no_more_is_told_on_both_sides(make_site: MakeSite) -> None:

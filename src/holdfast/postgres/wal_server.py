@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from holdfast.errors import CommandFailed, DatabaseDenied, HoldfastError
+from holdfast.errors import HoldfastError
 from holdfast.model.wal import Lsn, WalKind, WalSegment, parse_wal_name
 from holdfast.model.wal_state import Archiver, Disk, Replica, ServerWal, Slot, StandbyLag
 from holdfast.policy.wal_server import with_holder
@@ -27,6 +27,8 @@ from holdfast.postgres.session import Session
 
 _LATELY = 600.0
 """Seconds over which the rate of WAL is taken, where segments of that time are still there."""
+_AT_LEAST = 60.0
+"""Seconds over which it is taken anyway: what is written in one burst goes on for no six hours."""
 
 _HERE = "CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() ELSE pg_current_wal_lsn() END"
 
@@ -84,11 +86,10 @@ def _moment(text: Any) -> datetime | None:
 
 def _disk(server: Server, session: Session, cluster: Cluster) -> Disk:
     disk = Disk()
-    try:
+    # A role that is neither superuser nor in pg_monitor: two numbers less. Trying would end a session of psql.
+    if session.query("SELECT has_function_privilege('pg_ls_waldir()', 'EXECUTE') AS may")[0]["may"]:
         row = session.query("SELECT sum(size)::bigint AS bytes FROM pg_ls_waldir()")[0]
         disk = Disk(pg_wal=int(row["bytes"] or 0), rate=_rate(session, cluster))
-    except (CommandFailed, DatabaseDenied):
-        pass  # a role that is neither superuser nor in pg_monitor: two numbers less
     try:
         free, total = server.room(f"{cluster.directory}/pg_wal")
     except HoldfastError as error:
@@ -109,9 +110,9 @@ def _rate(session: Session, cluster: Cluster) -> float | None:
     )
     for row in rows:
         name, age = parse_wal_name(str(row["name"])), float(row["age"])
-        if name is not None and age >= 1:
+        if name is not None:
             end = name.segment(cluster.segment_size).begin + cluster.segment_size
-            return max(0, cluster.lsn - end) / age
+            return max(0, cluster.lsn - end) / max(age, _AT_LEAST)
     return None
 
 
