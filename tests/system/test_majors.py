@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import pytest
 
 from holdfast.config.loading import load
+from holdfast.model.wal import Lsn, WalSegment
 from holdfast.services.access import init_repository_at, open_repository_at
 from holdfast.services.bases import bases_of
 from holdfast.services.drill import drill
 from holdfast.services.stacks import access_of, back_up
 from holdfast.services.wal_setup import setup
 from tests.support.clusters import Cluster, on_path, open_folder, programs_of
-from tests.support.pitr import Site, at, now, server_time
+from tests.support.pitr import LATEST, Site, at, fill, now, server_time
 
 
 @pytest.fixture(scope="module", params=[14, 17])
@@ -73,3 +74,37 @@ def test_a_dump_is_proven_by_a_server_of_its_version(site: Site) -> None:
     assert proof.passed, proof
     assert "2 databases, 2 tables" in proof.sources[0].compared
     assert "contents digested, " in proof.sources[0].compared
+
+
+@pytest.mark.parametrize("major", [14, 15])
+def test_a_receiver_begins_where_its_slot_is_also_on_a_new_timeline(major: int) -> None:
+    """Before 15 one with an empty spool began at the server's present end: what lay before was never asked for."""
+    programs = programs_of(major)
+    with open_folder() as folder, on_path(programs):
+        cluster = Cluster.make(programs, folder / "server", "--wal-segsize=1").start()
+        site = Site(cluster, folder)
+        site.configure(cluster)
+        init_repository_at(access_of(site.config)).store.close()
+        restored = None
+        try:
+            assert setup(site.config, site.source, apply=True).ready
+            place = Lsn.parse(cluster.sql("SELECT restart_lsn FROM pg_replication_slots"))
+            fill(cluster)
+            with site.archiving(look=100):
+                site.back_up()
+                site.caught_up()
+            assert site.status().timelines[0].stretches[0].startswith(WalSegment.holding(1, place, 1 << 20).name)
+            cluster.stop("fast")
+            _, restored = site.restore("promoted", LATEST)
+            site.configure(restored, spool="spool-2")
+            assert setup(site.config, site.source, apply=True).ready
+            fill(restored)
+            with site.archiving(look=100):
+                site.caught_up()
+            assert {finding.name for finding in site.status().findings if "disk" not in finding.name} == {
+                "slot-inactive"
+            }
+        finally:
+            cluster.stop()
+            if restored is not None:
+                restored.stop()

@@ -50,6 +50,22 @@ def ask_wal(server: Server, session: Session, cluster: Cluster, *, slot: str | N
     )
 
 
+def slot_start(session: Session, cluster: Cluster, slot: str) -> str | None:
+    """The first segment that a slot keeps on the server's present timeline; None without the slot, or where it is lost.
+
+    Raises: as `Session.query`.
+    """
+    rows = session.query(f"SELECT restart_lsn::text AS place FROM pg_replication_slots WHERE slot_name = '{slot}'")  # noqa: S608  a checked name
+    if not rows or not rows[0]["place"]:
+        return None
+    first = WalSegment.holding(cluster.timeline, Lsn.parse(rows[0]["place"]), cluster.segment_size).name
+    found = session.query(  # right after a promotion the slot's place may be older than the timeline
+        "SELECT min(name) AS name FROM pg_ls_waldir()"  # noqa: S608  hex digits
+        f" WHERE name ~ '^{cluster.timeline:08X}[0-9A-F]{{16}}$' AND name >= '{first}'"
+    )
+    return str(found[0]["name"] or first)
+
+
 def _slots(session: Session, cluster: Cluster) -> list[Slot]:
     rows = session.query(
         "SELECT slot_name AS name, active, coalesce(wal_status, '') AS status, restart_lsn::text AS place,"
