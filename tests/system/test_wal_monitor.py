@@ -84,7 +84,8 @@ def test_wal_that_is_behind_is_told_once_and_its_end_once(site: Site) -> None:
         site.back_up()
         site.cluster.sql("CREATE TABLE t (n int)")
         site.caught_up()
-        assert not {f.kind for f in look(site).findings if f.kind.startswith("wal-")}
+        # What the disk of this machine has left is another matter.
+        assert not {f.kind for f in look(site).findings if f.kind.startswith("wal-")} - {"wal-disk-short"}
     # Nobody receives any more, and production writes on.
     site.cluster.sql("INSERT INTO t SELECT generate_series(1, 1000)")
     time.sleep(2.5)
