@@ -9,6 +9,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import functools
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from deployments.local.images import BLANK, POSTGRES, provide
 from deployments.local.machine import CannotProvide
 from deployments.local.peers import borg, pgbackrest, zstd
 from deployments.local.postgres import server_programs
+from deployments.local.postgres_majors import MAJORS, major_programs
 from deployments.local.s3 import RcloneServer, restic_binary
 
 
@@ -28,6 +30,7 @@ def main(arguments: list[str]) -> int:
         ("S3 server", _s3),
         ("restic", restic_binary),
         ("PostgreSQL programs", _postgres),
+        *((f"PostgreSQL {major}", functools.partial(_postgres_of, major)) for major in MAJORS),
     ]
     if "--peers" in arguments:
         parts.append(("peers to measure by", _peers))
@@ -63,6 +66,11 @@ def _s3() -> str:
 def _postgres() -> str:
     programs = server_programs()
     return f"{programs.version} ({programs.origin}) in {programs.folder}"
+
+
+def _postgres_of(major: int) -> str:
+    programs = major_programs(major)
+    return f"{programs.version} in {programs.folder}"
 
 
 def _peers() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import os
 import pwd
 import signal
@@ -17,18 +16,19 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local import machine, postgres
+from deployments.local import machine, postgres, postgres_majors
 
 
 def programs_of(major: int) -> str:
     """The folder of a version's programs; skips the test where there are none."""
     found = [f"/usr/lib/postgresql/{major}/bin", f"/usr/pgsql-{major}/bin"]
-    if major in (16, 18):
-        try:
-            wheel = os.path.dirname(os.path.dirname(postgres.wheel_programs().folder))
-        except machine.CannotProvide as error:
-            pytest.skip(str(error))
-        found += glob.glob(os.path.join(wheel, "pginstall*", "bin"))
+    try:
+        if major in postgres_majors.MAJORS:
+            found.append(postgres_majors.major_programs(major).folder)
+        if major == 16:
+            found.append(postgres.wheel_programs().folder)
+    except machine.CannotProvide as error:
+        pytest.skip(str(error))
     for folder in found:
         program = os.path.join(folder, "postgres")
         if os.access(program, os.X_OK):
@@ -36,6 +36,13 @@ def programs_of(major: int) -> str:
             if f" {major}." in said:
                 return folder
     pytest.skip(f"there is no PostgreSQL {major} here")
+
+
+def has_amcheck(programs: str) -> bool:
+    """Whether a server with these programs has the extension amcheck."""
+    config = os.path.join(programs, "pg_config")
+    folder = subprocess.run([config, "--sharedir"], capture_output=True, text=True, check=True).stdout.strip()
+    return os.path.exists(os.path.join(folder, "extension", "amcheck.control"))
 
 
 @contextlib.contextmanager
@@ -83,6 +90,14 @@ class Cluster:
             "-w" if wait else "-W", "-t", "60", "start",
         )  # fmt: skip
         return self
+
+    def standby(self, folder: Path) -> Cluster:
+        """A standby of it that follows over the network, started."""
+        folder.mkdir()
+        open_up(folder)
+        argv = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-D", str(folder / "data")]
+        self.run("pg_basebackup", *argv, "-R", "-X", "stream", "--checkpoint=fast")
+        return Cluster(self.programs, folder, folder / "data").start()
 
     def stop(self, mode: str = "immediate") -> None:
         """Stop it, if it runs."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from holdfast.services.wal_setup import setup
 from tests.support.clusters import Cluster, on_path, open_folder, programs_of
 from tests.support.pitr import MakeSite, Site
 
-MAJOR = 15
+MAJOR = int(os.environ.get("HOLDFAST_TEST_MAJOR", "15"))
+"""The version that most tests use; another one by hand: HOLDFAST_TEST_MAJOR=14 pytest tests/system."""
 
 
 @pytest.fixture

@@ -31,10 +31,10 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="reads another user's 
 LATEST = RecoveryTarget(TargetKind.LATEST)
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+@pytest.fixture(scope="module", params=[15, *(pytest.param(major, marks=pytest.mark.soak) for major in (14, 17, 18))])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """A server with checksums, a tablespace, an unlogged table, and some tables that never change."""
-    programs = programs_of(15)
+    programs = programs_of(request.param)
     with open_folder() as folder, on_path(programs):
         cluster = Cluster.make(programs, folder / "server", "--wal-segsize=1", "--data-checksums").start()
         made = Site(cluster, folder)

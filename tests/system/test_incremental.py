@@ -1,4 +1,4 @@
-"""Incremental base backups on a real server of version 18: chained, combined, drilled, kept together."""
+"""Incremental base backups on a real server of versions 17 and 18: chained, combined, drilled, kept together."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from tests.support.pitr import Site, now
 LATEST = RecoveryTarget(TargetKind.LATEST)
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
+@pytest.fixture(scope="module", params=[18, pytest.param(17, marks=pytest.mark.soak)])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """A server that summarizes its WAL; two incremental backups may follow a full one."""
-    programs = programs_of(18)
+    programs = programs_of(request.param)
     with open_folder() as folder, on_path(programs):
         cluster = Cluster.make(programs, folder / "server", "--wal-segsize=1").start()
         made = Site(cluster, folder, more="incremental: 2")

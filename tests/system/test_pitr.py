@@ -1,4 +1,4 @@
-"""Base backups, WAL and recovery on real servers of three major versions."""
+"""Base backups, WAL and recovery on real servers of every major version."""
 
 from __future__ import annotations
 
@@ -19,11 +19,13 @@ from holdfast.services.pitr import plan_pitr
 from holdfast.services.recoverable import recoverable_points
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
-from tests.support.clusters import Cluster, on_path, open_folder, programs_of
+from tests.support.clusters import Cluster, has_amcheck, on_path, open_folder, programs_of
 from tests.support.pitr import Site, at, now, server_time
 
+UNCHECKED = "structure not checked: the server has no amcheck extension"
 
-@pytest.fixture(scope="module", params=[15, 16, 18])
+
+@pytest.fixture(scope="module", params=[14, 15, 16, 17, 18])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """A server that is set up, with a base backup in a repository. Segments of 1 MiB on one of them."""
     programs = programs_of(request.param)
@@ -60,7 +62,8 @@ def test_recovery_to_an_instant(site: Site, started: Callable[[Cluster], Cluster
         cluster.sql("INSERT INTO t VALUES (1003, 'last')")
         site.caught_up()
     status = site.status()
-    assert [finding.name for finding in status.findings] == ["slot-inactive"]
+    # What the disk of this machine has left is another matter.
+    assert [finding.name for finding in status.findings if "disk" not in finding.name] == ["slot-inactive"]
     assert status.bases[-1].recoverable
     with site.open() as repository:
         assert recoverable_points(repository, restore_points(repository.snapshots().snapshots)) == {
@@ -103,6 +106,8 @@ def test_a_drill_proves_it(site: Site) -> None:
     assert "canary committed" in compared
     assert "1 databases, 1 tables, 1,000 rows, contents digested" in compared
     assert proof.sources[0].recoverable_until is not None
+    checked = "structure checked by pg_amcheck" if has_amcheck(site.cluster.programs) else UNCHECKED
+    assert checked in compared
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from holdfast.errors import (
     WalNotReady,
 )
 from holdfast.model.wal import parse_wal_name
-from holdfast.policy.wal_findings import Name
+from holdfast.model.wal_state import Name
 from holdfast.policy.wal_setup import archive_command
 from holdfast.services.pitr import plan_pitr, restore_pitr
 from holdfast.services.shipping import Shipper

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +19,6 @@ from holdfast.services.backup import take_backup
 from holdfast.services.bases import base_source
 from holdfast.services.drill import drill
 from holdfast.services.wal_setup import setup
-from tests.support.clusters import Cluster
 from tests.support.pitr import LATEST, MakeSite, fill, now
 
 
@@ -56,25 +53,7 @@ def test_a_server_that_is_killed_during_a_base_backup(make_site: MakeSite) -> No
 def test_a_base_backup_from_a_standby_that_is_promoted(make_site: MakeSite) -> None:
     site = make_site()
     primary = site.cluster
-    folder = site.folder / "standby"
-    folder.mkdir()
-    with contextlib.suppress(FileNotFoundError):
-        os.chown(folder, os.stat(primary.data).st_uid, os.stat(primary.data).st_gid)
-    argv = [
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(primary.port),
-        "-U",
-        "postgres",
-        "-D",
-        str(folder / "data"),
-        "-R",
-        "-X",
-        "stream",
-    ]
-    primary.run("pg_basebackup", *argv, "--checkpoint=fast")
-    standby = Cluster(primary.programs, folder, folder / "data").start()
+    standby = primary.standby(site.folder / "standby")
     with site.archiving():
         site.configure(standby)
         report = site.back_up()

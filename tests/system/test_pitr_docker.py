@@ -216,6 +216,14 @@ def test_a_volume_that_exists_is_never_written_into(place: Place) -> None:
         place.holdfast("restore", "shop", "--source", "db", "--latest", "--volume", place.volume)
 
 
+def test_the_disk_of_a_containers_pg_wal_is_seen(place: Place) -> None:
+    with open_repository_at(access_of(place.config)) as repository:
+        disk = wal_status(place.config, repository, wal_sources(place.config, ["shop"])[0], now=now()).disk
+    room = os.statvfs(place.client.volumes.get(place.volume).attrs["Mountpoint"])
+    assert disk.total == room.f_blocks * room.f_frsize
+    assert disk.pg_wal
+
+
 def test_a_file_lies_beside_the_programs_of_a_container_for_a_while(place: Place) -> None:
     """As pg_basebackup reads the list of files that an incremental backup builds on."""
     listed = os.urandom(300_000)

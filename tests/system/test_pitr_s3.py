@@ -14,7 +14,7 @@ import pytest
 from deployments.local.s3 import S3Endpoint
 from holdfast.errors import WalConflict
 from holdfast.model.wal import WalKind
-from holdfast.policy.wal_findings import Name
+from holdfast.model.wal_state import Name
 from holdfast.services.drill import drill
 from holdfast.services.shipping import Shipper
 from holdfast.services.wal import archive_of

@@ -20,9 +20,10 @@ import psycopg
 import pytest
 from docker.models.containers import Container
 
-from deployments.local import cache, checks, images, postgres, s3
+from deployments.local import cache, checks, images, postgres, postgres_majors, s3
 from deployments.local.archive import ImageSettings, write_archive
-from deployments.local.machine import REPOSITORY_ROOT, is_root
+from deployments.local.machine import REPOSITORY_ROOT, CannotProvide, is_root
+from tests.support.clusters import has_amcheck
 
 PASSWORD = 'it\'s a "pass word" $HOME'
 OPEN = {"POSTGRES_HOST_AUTH_METHOD": "trust"}
@@ -264,6 +265,20 @@ def test_postgresql_programs_of_the_wheel_run_for_another_user() -> None:
     )
     assert programs.version in done.stdout
     assert postgres.wheel_programs() == programs
+
+
+@pytest.mark.parametrize("major", postgres_majors.MAJORS)
+def test_a_whole_postgresql_of_each_further_version_runs_for_another_user(major: int) -> None:
+    try:
+        programs = postgres_majors.major_programs(major)
+    except CannotProvide as error:
+        pytest.skip(str(error))
+    assert programs.version.startswith(f"{major}.")
+    user = 65534 if is_root() else None
+    for program in ("initdb", "pg_basebackup", "pg_receivewal", "pg_dump", "pg_verifybackup", "pg_amcheck"):
+        argv = [f"{programs.folder}/{program}", "--version"]
+        assert programs.version in subprocess.run(argv, user=user, capture_output=True, text=True, check=True).stdout
+    assert has_amcheck(programs.folder)
 
 
 def test_a_failed_check_is_remembered_and_fails_the_whole(

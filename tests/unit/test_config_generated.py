@@ -14,17 +14,19 @@ from pydantic import TypeAdapter
 
 from holdfast import errors
 from holdfast.config.__main__ import GENERATED, main, write_generated
+from holdfast.config.commands import Command, Hook
 from holdfast.config.document import parse
 from holdfast.config.exitcodes import exit_code_reference
 from holdfast.config.loading import dump, from_yaml
 from holdfast.config.models import Config
+from holdfast.config.postgres import Postgres
 from holdfast.config.problems import InvalidConfig
 from holdfast.config.reference import reference
 from holdfast.config.repository import S3, Engine, Repository
 from holdfast.config.sample import sample, value_text
 from holdfast.config.schema import schema
 from holdfast.config.shapes import Option, home_of, sections, whole
-from holdfast.config.sources import Command, Directory, Hook, Postgres, Volume
+from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import Retention, Schedule, Stack, VerifySchedule
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from holdfast.model.bucket import BucketFacts
+from holdfast.model.wal_state import Finding, Name
 from holdfast.policy.safety import judge_bucket, judge_keys
-from holdfast.policy.wal_findings import Exposure, Finding, Name
+from holdfast.policy.wal_findings import Exposure
 from holdfast.policy.wal_watch import judge_wal
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

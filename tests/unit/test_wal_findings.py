@@ -12,17 +12,9 @@ from holdfast.model.base import BaseBackup
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.timeline import Switch, TimelineHistory
 from holdfast.model.wal import Lsn
+from holdfast.model.wal_state import Archiver, Name, ServerWal, Slot, SpoolState
 from holdfast.policy.wal import Stock
-from holdfast.policy.wal_findings import (
-    Archiver,
-    Name,
-    Seen,
-    Slot,
-    SpoolState,
-    exposure,
-    findings,
-    needs_base,
-)
+from holdfast.policy.wal_findings import Seen, exposure, findings, needs_base
 from holdfast.policy.wal_setup import archive_requirements, stream_requirements
 
 SIZE = 16 << 20
@@ -30,6 +22,7 @@ NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 BASE = BaseBackup(
     SnapshotId("a"), PointId("a"), "42", 1, Lsn(3 * SIZE + 40), Lsn(3 * SIZE + 999), NOW - timedelta(days=1), SIZE
 )
+FAILING = Archiver(7, NOW, NOW - timedelta(hours=1), "x")
 HEALTHY = Seen(
     now=NOW,
     stock=Stock(SIZE, {1: frozenset({3, 4, 5})}),
@@ -37,7 +30,7 @@ HEALTHY = Seen(
     spool=SpoolState(0, 0, None, 90 << 30, 100 << 30),
     lsn=Lsn(6 * SIZE + 500),
     timeline=1,
-    slot=Slot("holdfast_db", exists=True, active=True, status="reserved"),
+    server=ServerWal(slot=Slot("holdfast_db", exists=True, active=True, status="reserved")),
     partial_end=Lsn(6 * SIZE + 400),
     last_commit=NOW - timedelta(seconds=20),
 )
@@ -57,10 +50,10 @@ def test_a_healthy_archive_has_no_finding() -> None:
         ({"bases": ()}, Name.NO_BASE, True, True),
         ({"stock": Stock(SIZE, {1: frozenset({3, 5})})}, Name.GAP, True, True),
         ({"stock": Stock(SIZE, {1: frozenset({1, 2})})}, Name.BASE_INCOMPLETE, True, False),
-        ({"slot": Slot("s", exists=False)}, Name.SLOT_MISSING, True, False),
-        ({"slot": Slot("s", True, False, "extended", 5 << 30)}, Name.SLOT_INACTIVE, True, False),
-        ({"slot": Slot("s", True, False, "lost")}, Name.SLOT_LOST, True, True),
-        ({"archiver": Archiver(7, NOW, NOW - timedelta(hours=1), "x")}, Name.ARCHIVER, True, False),
+        ({"server": ServerWal(slot=Slot("s", exists=False))}, Name.SLOT_MISSING, True, False),
+        ({"server": ServerWal(slot=Slot("s", True, False, "extended", 5 << 30))}, Name.SLOT_INACTIVE, True, False),
+        ({"server": ServerWal(slot=Slot("s", True, False, "lost"))}, Name.SLOT_LOST, True, True),
+        ({"server": ServerWal(archiver=FAILING)}, Name.ARCHIVER, True, False),
         ({"spool": SpoolState(9, 9 << 24, NOW, 1 << 30, 100 << 30)}, Name.SPOOL_FULL, True, False),
         ({"spool": SpoolState(9, 9, NOW - timedelta(hours=1), 90, 100)}, Name.SPOOL_WAITING, False, False),
         ({"last_commit": NOW - timedelta(hours=1)}, Name.BEHIND, True, False),
@@ -75,7 +68,7 @@ def test_each_trouble_has_its_name(change: dict[str, Any], name: Name, critical:
 
 def test_an_archiver_that_works_again_is_no_finding() -> None:
     archiver = Archiver(7, NOW - timedelta(hours=1), NOW, "x")
-    assert findings(dataclasses.replace(HEALTHY, archiver=archiver)) == []
+    assert findings(dataclasses.replace(HEALTHY, server=ServerWal(archiver=archiver))) == []
 
 
 def test_after_a_promotion_the_new_timeline_counts() -> None:

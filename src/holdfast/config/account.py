@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from holdfast.config.commands import Command, Hook
 from holdfast.config.draft import Draft, users_of
 from holdfast.config.labels import read_labels
-from holdfast.config.sources import Command, Directory, Hook, Postgres, Volume
+from holdfast.config.postgres import Postgres
+from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import Schedule, SourceSpec, Stack
 from holdfast.model.inventory import FoundContainer
 from holdfast.policy.precedence import Choice, choose

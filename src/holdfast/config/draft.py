@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from holdfast.config.commands import Command
 from holdfast.config.labels import Said, read_labels
-from holdfast.config.sources import Command, Directory, Postgres, Volume
+from holdfast.config.postgres import Postgres
+from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import SourceSpec, Stack
 from holdfast.model.inventory import FoundContainer, FoundVolume
 from holdfast.policy.protection import Item

@@ -80,6 +80,11 @@ def length(text: str) -> float:
     return float(sum(int(count) * units[unit] for count, unit in re.findall(r"([0-9]+)(d|h|min|s)", text)))
 
 
+def share(text: str) -> float:
+    """A `Percentage` as a share: `80%` is 0.8."""
+    return float(text.removesuffix("%")) / 100
+
+
 _PLAIN = "one line of text without control characters"
 
 StackName = Annotated[

@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 from holdfast.config.base import Model, at_most_one, exactly_one
 from holdfast.config.fields import (
     Amount,
+    Bytes,
     CronText,
     FilePath,
     ListenAddress,
@@ -49,6 +50,23 @@ class Thresholds(Model):
         default="5min",
         description="Where WAL is archived: what is not archived yet is at most this old.",
         examples=["5min"],
+    )
+    wal_full_within: TimeText = Field(
+        default="6h",
+        description="Where WAL is archived: while something holds WAL back on the server, the disk of its pg_wal that "
+        "would be full within this is a warning, within a quarter of it critical.",
+        examples=["6h"],
+    )
+    replica_behind: TimeText = Field(
+        default="5min",
+        description="Where WAL is archived: a standby of the server, or the server where it is one, is at most this "
+        "far behind.",
+        examples=["5min"],
+    )
+    replica_behind_bytes: Bytes = Field(
+        default=1 << 30,
+        description="The same in bytes of WAL: what a standby may have to replay still.",
+        examples=[268435456],
     )
     shrunk: Percentage = Field(
         default="50%",
@@ -88,7 +106,8 @@ class Monitor(Schedule):
     )
     space_warning: Percentage = Field(
         default="80%",
-        description="A filesystem (or its inodes) that is fuller than this is a warning.",
+        description="A filesystem (or its inodes) that is fuller than this is a warning; also that of a server's "
+        "pg_wal, where WAL is archived.",
         examples=["80%"],
     )
     space_critical: Percentage = Field(

@@ -10,11 +10,13 @@ from pydantic_core import PydanticCustomError
 
 from holdfast.config.base import Model
 from holdfast.config.checks import Checks, Drill
-from holdfast.config.fields import Count, DurationText, Percentage, Seconds, SourceName
+from holdfast.config.commands import Command, Hook
+from holdfast.config.fields import Count, DurationText, Percentage, Seconds, SourceName, share
 from holdfast.config.monitor import Thresholds
+from holdfast.config.postgres import Postgres
 from holdfast.config.schedule import UTC as UTC
 from holdfast.config.schedule import Schedule as Schedule
-from holdfast.config.sources import QUIESCE_WORDS, Command, Directory, Hook, Postgres, Quiesce, Volume
+from holdfast.config.sources import QUIESCE_WORDS, Directory, Quiesce, Volume
 from holdfast.config.spelling import Commented, wrong
 
 
@@ -31,7 +33,7 @@ class VerifySchedule(Schedule):
     @property
     def share(self) -> float:
         """The share of the data that is read back, from 0.0 to 1.0."""
-        return float(self.read_data.removesuffix("%")) / 100 if self.read_data else 0.0
+        return share(self.read_data) if self.read_data else 0.0
 
 
 class Retention(Model):

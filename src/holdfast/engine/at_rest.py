@@ -46,7 +46,7 @@ def at_rest(path: str, *, sysfs: str = "/sys") -> AtRest:
 
 def _at_rest(path: str, sysfs: str, depth: int) -> AtRest:
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        kind, source = mount_below(file.read(), path)
+        kind, source = mount_below(file.read(), path)[:2]
     if kind in _ENCRYPTING:
         return AtRest(True, kind)
     if _has_policy(path):

@@ -9,76 +9,18 @@ Rules upheld here:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 
 import msgspec
 
 from holdfast.model.base import BaseBackup
-from holdfast.model.timeline import TimelineHistory
 from holdfast.model.wal import Lsn
+from holdfast.model.wal_state import Finding, Limits, Name, ServerWal, SpoolState
 from holdfast.model.words import seconds, size
 from holdfast.policy.recovery import is_recoverable
 from holdfast.policy.wal import Reach, Stock, reach
-
-
-class Name(StrEnum):
-    """The findings."""
-
-    SERVER = "server-unreachable"
-    NO_BASE = "no-base"
-    BASE_LOST = "base-lost"
-    GAP = "gap"
-    BASE_INCOMPLETE = "base-incomplete"
-    ARCHIVER = "archiver-stalled"
-    SLOT_MISSING = "slot-missing"
-    SLOT_INACTIVE = "slot-inactive"
-    SLOT_LOST = "slot-lost"
-    SPOOL_FULL = "spool-full"
-    SPOOL_WAITING = "spool-waiting"
-    BEHIND = "behind"
-
-
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong. A critical one endangers recovery now."""
-
-    name: Name
-    critical: bool
-    text: str
-    hint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A replication slot: `status` is PostgreSQL's wal_status (reserved, extended, unreserved, lost)."""
-
-    name: str
-    exists: bool
-    active: bool = False
-    status: str = ""
-    held_bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Archiver:
-    """pg_stat_archiver, where the server has an archive_command."""
-
-    failed: int = 0
-    last_failed: datetime | None = None
-    last_archived: datetime | None = None
-    last_failed_wal: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SpoolState:
-    """What waits in the spool, and the room that is left; bytes."""
-
-    files: int
-    bytes: int
-    oldest: datetime | None
-    free: int
-    total: int
+from holdfast.policy.wal_server import server_findings
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +34,8 @@ class Seen:
     lsn: Lsn | None = None
     timeline: int | None = None
     server_error: str = ""
-    slot: Slot | None = None
-    archiver: Archiver | None = None
+    server: ServerWal = field(default_factory=ServerWal)
+    limits: Limits = field(default_factory=Limits)
     partial_end: Lsn | None = None
     last_commit: datetime | None = None
 
@@ -135,7 +77,7 @@ def newest_reach(seen: Seen) -> Reach | None:
 
 def findings(seen: Seen) -> list[Finding]:
     """Everything that is wrong, what endangers recovery first."""
-    found = [*_of_server(seen), *_of_archive(seen), *_of_slot(seen.slot), *_of_archiver(seen)]
+    found = [*_of_server(seen), *_of_archive(seen), *server_findings(seen.server, seen.limits)]
     found += spool_findings(seen.spool, seen.now)
     return sorted(found, key=lambda finding: not finding.critical)
 
@@ -203,47 +145,6 @@ def _of_exposure(seen: Seen) -> Iterator[Finding]:
         )
 
 
-def _of_slot(slot: Slot | None) -> Iterator[Finding]:
-    if slot is None:
-        return
-    if not slot.exists:
-        yield Finding(
-            name=Name.SLOT_MISSING,
-            critical=True,
-            text=f"the replication slot {slot.name} is not there: the server throws away WAL that was not received",
-            hint="holdfast wal setup --apply",
-        )
-    elif slot.status == "lost":
-        yield Finding(
-            name=Name.SLOT_LOST,
-            critical=True,
-            text=f"the replication slot {slot.name} was left behind by max_slot_wal_keep_size: WAL is gone",
-            hint=f"SELECT pg_drop_replication_slot('{slot.name}'); holdfast wal setup --apply; holdfast backup",
-        )
-    elif not slot.active:
-        yield Finding(
-            name=Name.SLOT_INACTIVE,
-            critical=True,
-            text=f"nobody receives from the replication slot {slot.name}, which makes the server keep "
-            f"{size(slot.held_bytes)} of WAL",
-            hint="start `holdfast wal run`; a slot that is not used any more must be dropped",
-        )
-
-
-def _of_archiver(seen: Seen) -> Iterator[Finding]:
-    archiver = seen.archiver
-    if archiver is None or archiver.last_failed is None:
-        return
-    if archiver.last_archived is None or archiver.last_failed > archiver.last_archived:
-        yield Finding(
-            name=Name.ARCHIVER,
-            critical=True,
-            text=f"archive_command fails, {archiver.failed} times so far, last on {archiver.last_failed_wal} at "
-            f"{archiver.last_failed:%Y-%m-%d %H:%M:%S}",
-            hint="the server's log says why; the server keeps its WAL until it succeeds",
-        )
-
-
 def spool_findings(spool: SpoolState | None, now: datetime) -> list[Finding]:
     """What is wrong with the spool alone: to be seen while the store is away, too."""
     return [] if spool is None else list(_of_spool(spool, now))
@@ -265,8 +166,3 @@ def _of_spool(spool: SpoolState, now: datetime) -> Iterator[Finding]:
             text=f"{spool.files} files ({size(spool.bytes)}) wait in the spool, the oldest for {waited}",
             hint="holdfast wal ship says what holds them up",
         )
-
-
-def history_for(stock: Stock, timeline: int) -> TimelineHistory:
-    """A timeline's history, or that of one which nothing is known of."""
-    return stock.history(timeline) or TimelineHistory(timeline)

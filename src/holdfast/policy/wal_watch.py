@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from holdfast.model.monitor import Finding, Severity
+from holdfast.model.wal_state import Finding as WalFinding
+from holdfast.model.wal_state import Name
 from holdfast.model.words import seconds, size
-from holdfast.policy.wal_findings import Exposure, Name
-from holdfast.policy.wal_findings import Finding as WalFinding
+from holdfast.policy.wal_findings import Exposure
 
 
 def judge_wal(subject: str, troubles: Sequence[WalFinding], exposure: Exposure, *, behind: float) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
-from holdfast.errors import CommandFailed, DatabaseUnavailable, HoldfastError
+from holdfast.errors import CommandFailed, DatabaseUnavailable, HoldfastError, SourceUnreadable
 from holdfast.model.entry import ByteStream, CommandRunner, Conversation
 from holdfast.postgres.programs import LocalRunner, client_programs
 from holdfast.postgres.session import PsqlSession, PsycopgSession, Session
@@ -97,11 +97,46 @@ class Server:
             return None
         return int(said[0]), int(said[1])
 
+    def room(self, path: str) -> tuple[int, int]:
+        """The free and the total bytes of the filesystem that holds a path of the server.
+
+        Raises: SourceUnreadable where that cannot be seen from here, CommandFailed.
+        """
+        if self.image is not None:
+            said = self._runner.run(["stat", "-f", "-c", "%S %a %b", path]).split()
+            block, free, total = map(int, said)
+            return block * free, block * total
+        with self.session() as session:
+            row = session.query(
+                "SELECT current_setting('data_directory') AS path,"
+                " extract(epoch FROM pg_postmaster_start_time())::bigint AS started"
+            )[0]
+        why = why_another(str(row["path"]), int(row["started"]))
+        if why:
+            raise SourceUnreadable("the server's disk cannot be seen from here", which=self.where, found=why)
+        status = os.statvfs(path)
+        return status.f_frsize * status.f_bavail, status.f_frsize * status.f_blocks
+
     def _connection(self) -> list[str]:
         return [*self._address, "--username", self.user, "--no-password"]
 
     def _environment(self) -> dict[str, str]:
         return client_environment(self._password)
+
+
+def why_another(root: str, started: int) -> str:
+    """Why a directory is not that of a server which started at this time (Unix seconds); "" when it is.
+
+    Source: PostgreSQL, src/include/utils/pidfile.h: the third line is the postmaster's start.
+    """
+    try:
+        with open(os.path.join(root, "postmaster.pid"), encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError as error:
+        return f"{root}: {error.strerror}"
+    if len(lines) < 3 or not lines[2].strip().isdigit() or abs(int(lines[2]) - started) > 5:
+        return f"{root} is another server's"
+    return ""
 
 
 def client_environment(password: str | None) -> dict[str, str]:

@@ -31,6 +31,7 @@ FOLDER = "wal"
 LEVEL = 1
 _LENGTH = struct.Struct(">I")
 _MAGIC = b"HFW1"
+_OURS = "a WAL file as Holdfast stores it"
 
 
 class WalHeader(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,17 +86,40 @@ class WalArchive:
 
     def read(self, name: WalName) -> tuple[WalHeader, bytes]:
         """A file and what is known of it. Raises: WalMissing, CorruptObject, the store's errors."""
+        header, packed = self._open(name, self.sealed(name))
         key = self.key_of(name)
         try:
-            stored = self._store.get(key)
+            data = zstandard.ZstdDecompressor().decompress(packed, max_output_size=header.size)
+        except zstandard.ZstdError as error:
+            raise corrupt(key, _OURS, str(error)) from error
+        _check_size(key, header, len(data))
+        return header, data
+
+    def sealed(self, name: WalName) -> bytes:
+        """A file as it lies on the store, for `pieces`. Raises: WalMissing, the store's errors."""
+        key = self.key_of(name)
+        try:
+            return self._store.get(key)
         except ObjectNotFound as error:
             raise WalMissing(
                 "the archive does not hold this WAL file", which=name.text, found=f"no object {key}"
             ) from error
-        header, data = self._open(stored, key)
-        if (header.system, header.name) != (self.system, name.text):
-            raise corrupt(key, f"{name.text} of {self.system}", f"{header.name} of {header.system}")
-        return header, data
+
+    def pieces(self, name: WalName, sealed: bytes, buffer: bytearray) -> Iterator[memoryview]:
+        """The content of a file, piece by piece, each in the same buffer; its seal and its name are checked before.
+
+        Raises: CorruptObject, for a wrong length only behind the last piece.
+        """
+        header, packed = self._open(name, sealed)
+        key, view, done = self.key_of(name), memoryview(buffer), 0
+        try:
+            with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
+                while count := reader.readinto(buffer):
+                    done += count
+                    yield view[:count]
+        except zstandard.ZstdError as error:
+            raise corrupt(key, _OURS, str(error)) from error
+        _check_size(key, header, done)
 
     def has(self, name: WalName) -> bool:
         """Whether there is an object of this name."""
@@ -166,29 +190,35 @@ class WalArchive:
         packed = zstandard.ZstdCompressor(level=LEVEL).compress(data)
         return self._key.seal(b"".join((_MAGIC, _LENGTH.pack(len(head)), head, packed)))
 
-    def _open(self, stored: bytes, key: str) -> tuple[WalHeader, bytes]:
+    def _open(self, name: WalName, stored: bytes) -> tuple[WalHeader, memoryview]:
+        """What an object says of itself, and its content, packed. Raises: CorruptObject."""
+        key = self.key_of(name)
         try:
             plain = self._key.open(stored)
         except AuthenticationError as error:
             raise corrupt(key, "an authentic WAL file", str(error)) from error
         begin = len(_MAGIC) + _LENGTH.size
         if plain[: len(_MAGIC)] != _MAGIC or len(plain) < begin:
-            raise corrupt(key, "a WAL file as Holdfast stores it", plain[:4].hex())
+            raise corrupt(key, _OURS, plain[:4].hex())
         end = begin + _LENGTH.unpack_from(plain, len(_MAGIC))[0]
         try:
             header = msgspec.json.decode(plain[begin:end], type=WalHeader)
-            data = zstandard.ZstdDecompressor().decompress(plain[end:], max_output_size=header.size)
-        except (msgspec.DecodeError, zstandard.ZstdError) as error:
-            raise corrupt(key, "a WAL file as Holdfast stores it", str(error)) from error
-        if len(data) != header.size:
-            raise corrupt(key, f"{header.size} bytes", f"{len(data)} bytes")
-        return header, data
+        except msgspec.DecodeError as error:
+            raise corrupt(key, _OURS, str(error)) from error
+        if (header.system, header.name) != (self.system, name.text):
+            raise corrupt(key, f"{name.text} of {self.system}", f"{header.name} of {header.system}")
+        return header, memoryview(plain)[end:]
 
 
 def systems(store: Store) -> Iterator[str]:
     """The system identifiers of all clusters that have an archive on a store, sorted."""
     found = {info.key.split("/")[1] for info in store.list(FOLDER) if info.key.count("/") == 3}
     yield from sorted(system for system in found if system.isdigit())
+
+
+def _check_size(key: str, header: WalHeader, found: int) -> None:
+    if found != header.size:
+        raise corrupt(key, f"{header.size} bytes", f"{found} bytes")
 
 
 def _written(data: bytes) -> bytes:

@@ -9,7 +9,7 @@ Rules upheld here:
 from __future__ import annotations
 
 from holdfast.config.models import Config
-from holdfast.config.sources import Postgres
+from holdfast.config.postgres import Postgres
 from holdfast.errors import RestoreError
 from holdfast.model.base import RecoveryTarget, TargetKind
 from holdfast.model.snapshot import RestorePoint, Snapshot

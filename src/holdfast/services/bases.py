@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.config.sources import Postgres
+from holdfast.config.postgres import Postgres
 from holdfast.errors import CorruptObject, SnapshotNotFound, SourceUnreadable
 from holdfast.model.base import METHOD, BaseBackup, BaseFacts, BuildsOn
 from holdfast.model.ids import PointId

@@ -14,8 +14,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from holdfast.config.commands import Command
+from holdfast.config.fields import share
 from holdfast.config.models import Config
-from holdfast.config.sources import Command, Directory, Postgres, Volume
+from holdfast.config.postgres import Postgres
+from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import Stack
 from holdfast.errors import ConfigError
 from holdfast.model.definition import KIND
@@ -117,7 +120,7 @@ def _capture_command(config: Config, repository: Repository, run: Run, spec: Com
             spec.command,
             label=spec.label,
             file=spec.file,
-            expected=Expected(spec.min_size, last, float(spec.max_shrink.removesuffix("%")) / 100),
+            expected=Expected(spec.min_size, last, share(spec.max_shrink)),
             timeout=float(spec.timeout),
         )
         return capture_live(repository, run, source)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.config.sources import Postgres
+from holdfast.config.postgres import Postgres
 from holdfast.errors import CorruptObject
 from holdfast.model.facts import PostgresFacts, differences
 from holdfast.model.manifest import Manifest

@@ -10,7 +10,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from holdfast.config.sources import Directory, Postgres, Volume
+from holdfast.config.postgres import Postgres
+from holdfast.config.sources import Directory, Volume
 from holdfast.errors import HoldfastError
 from holdfast.services.finding import Finding, attempt, failed
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from holdfast.config.models import Config
-from holdfast.config.sources import Postgres
+from holdfast.config.postgres import Postgres
 from holdfast.errors import HoldfastError
 from holdfast.model.ids import PointId
 from holdfast.postgres.dump import PostgresDump, chosen_databases

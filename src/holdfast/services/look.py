@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from holdfast.config.fields import length
+from holdfast.config.fields import length, share
 from holdfast.errors import HoldfastError
 from holdfast.model.monitor import Finding, Sample, Trend
 from holdfast.policy.freshness import Seen
@@ -108,7 +108,7 @@ class Look:
         self.findings += judge_unserved(self._once_served(past), self._wanted, observed.origins, self._host)
         self.findings += [
             *observe_bucket(self._config, now=self._now),
-            *observe_wal(self._config, repository, self._time),
+            *observe_wal(self._config, repository, self._time, self.measures),
         ]
         found, keys = observe_keys(repository, max((value for _, value in series(past, _KEYS)), default=0))
         self.findings += found
@@ -130,8 +130,8 @@ class Look:
                 used=filesystem.used,
                 total=filesystem.total,
                 inodes=filesystem.inodes,
-                warning=_share(own.space_warning),
-                critical=_share(own.space_critical),
+                warning=share(own.space_warning),
+                critical=share(own.space_critical),
                 full_within=length(own.full_within),
                 points=measured[_USED + filesystem.path],
             )
@@ -144,7 +144,3 @@ class Look:
                 remember(repository, self._host, sample)
         except HoldfastError as error:
             self.notes.append(f"the history was not written: {error}")
-
-
-def _share(percentage: str) -> float:
-    return float(percentage.removesuffix("%")) / 100

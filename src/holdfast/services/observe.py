@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from holdfast.config.fields import length
+from holdfast.config.fields import length, share
 from holdfast.errors import HoldfastError
 from holdfast.model.monitor import Finding, Severity
 from holdfast.model.snapshot import RestorePoint, restore_points
@@ -92,7 +92,7 @@ def wanted_of(config: Config, name: str, now: datetime) -> Wanted:
         backup_within=within(own.backup_within if own else None, stack.schedule),
         proven_within=within(own.proven_within if own else None, stack.drill),
         rto=length(own.rto) if own and own.rto else None,
-        shrunk=float((own.shrunk if own else "50%").removesuffix("%")) / 100,
+        shrunk=share(own.shrunk if own else "50%"),
     )
 
 

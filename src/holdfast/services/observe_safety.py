@@ -24,6 +24,28 @@ from holdfast.store.url import S3Url, parse_url
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
+    from holdfast.services.wal_status import WalStatus
+
+
+def wal_measures(subject: str, status: WalStatus) -> dict[str, float]:
+    """The numbers of one source's WAL by name, bytes and seconds; those that are not known are left out."""
+    disk = status.disk
+    found: dict[str, float | None] = {
+        f"wal-lost-bytes {subject}": status.exposure.lost_bytes,
+        f"wal-lost-seconds {subject}": status.exposure.lost_seconds,
+        f"wal-disk-free-bytes {subject}": disk.free,
+        f"wal-disk-total-bytes {subject}": disk.total,
+        f"wal-disk-full-seconds {subject}": disk.full_in,
+        f"wal-held-bytes {subject}": float(disk.held_bytes) if disk.pg_wal is not None else None,
+        f"wal-bytes-per-second {subject}": disk.rate,
+    }
+    for replica in status.replicas:
+        name = f"{subject} {replica.name} {replica.client}"
+        found[f"replica-behind-bytes {name}"], found[f"replica-behind-seconds {name}"] = replica.behind
+    if status.standby is not None:
+        found[f"standby-behind-bytes {subject}"] = status.standby.bytes
+        found[f"standby-behind-seconds {subject}"] = status.standby.seconds
+    return {name: float(value) for name, value in found.items() if value is not None}
 
 
 def observe_keys(repository: Repository, before: float) -> tuple[list[Finding], int]:
@@ -46,8 +68,8 @@ def observe_bucket(config: Config, *, now: Callable[[], datetime]) -> list[Findi
         store.close()
 
 
-def observe_wal(config: Config, repository: Repository, now: datetime) -> Iterator[Finding]:
-    """The findings about every source whose WAL is archived."""
+def observe_wal(config: Config, repository: Repository, now: datetime, measures: dict[str, float]) -> Iterator[Finding]:
+    """The findings about every source whose WAL is archived; its numbers go into `measures`."""
     from holdfast.services.wal import wal_sources
     from holdfast.services.wal_status import wal_status
 
@@ -67,5 +89,6 @@ def observe_wal(config: Config, repository: Repository, now: datetime) -> Iterat
                     hint=error.hint or "holdfast wal status",
                 )
                 continue
+            measures |= wal_measures(subject, status)
             behind = length((stack.monitor or Thresholds()).wal_behind)
             yield from judge_wal(subject, status.findings, status.exposure, behind=behind)

@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from holdfast.config.sources import Postgres
-from holdfast.postgres.server import Server
+from holdfast.config.postgres import Postgres
+from holdfast.postgres.server import Server, why_another
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -69,22 +69,7 @@ def _why_not(spec: Postgres, *, standby: bool, outside: dict[str, str], inside: 
     missing = [path for path, found in outside.items() if not found or not os.path.isdir(found)]
     if missing:
         return f"{missing[0]} is not to be found here"
-    return _why_another(outside[inside], started)
-
-
-def _why_another(root: str, started: int) -> str:
-    """Why a directory is not that of a server which started at this time (Unix seconds); "" when it is.
-
-    Source: PostgreSQL, src/include/utils/pidfile.h: the third line is the postmaster's start.
-    """
-    try:
-        with open(os.path.join(root, "postmaster.pid"), encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError as error:
-        return f"{root}: {error.strerror}"
-    if len(lines) < 3 or not lines[2].strip().isdigit() or abs(int(lines[2]) - started) > 5:
-        return f"{root} is another server's"
-    return ""
+    return why_another(outside[inside], started)
 
 
 def _through_mounts(config: Config, name: str, inside: str, others: list[str]) -> tuple[str, dict[str, str]]:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from holdfast.config.commands import Command
 from holdfast.config.models import Config
-from holdfast.config.sources import Command, Directory, Postgres, Volume
+from holdfast.config.postgres import Postgres
+from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import SourceSpec
 from holdfast.errors import RestoreError, SourceNotFound
 from holdfast.model.ids import PointId, SnapshotId

@@ -92,6 +92,18 @@ class Spool:
                 if empty:
                     self.remove(file)
 
+    def begin_at(self, segment: str) -> None:
+        """Have a receiver begin at this segment: it goes on at the newest file that it finds, an empty one too.
+
+        Source: pg_receivewal.c, FindStreamingStart. Raises: WalNotReady.
+        """
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            os.close(os.open(os.path.join(self.path, f"{segment}.partial"), flags, 0o600))
+            sync_directory(self.path)
+        except OSError as error:
+            raise WalNotReady("the spool cannot be written", which=self.path, found=error.strerror) from error
+
     @contextmanager
     def alone(self) -> Iterator[None]:
         """Be the only one who works on it, for the time of the block. Raises: WalNotReady naming who else does."""

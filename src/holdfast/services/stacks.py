@@ -20,8 +20,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.config.access import RepositoryAccess, resolve_access
+from holdfast.config.commands import Command
 from holdfast.config.models import Config
-from holdfast.config.sources import Command, Directory, Postgres, Volume
+from holdfast.config.postgres import Postgres
+from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import SourceSpec, Stack
 from holdfast.errors import ConfigError, SourceNotFound, SourceUnreadable
 from holdfast.model.definition import KIND

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from holdfast.config.sources import Postgres, Wal
+from holdfast.config.postgres import Postgres, Wal
 from holdfast.errors import ConfigError
+from holdfast.model.wal import WalKind
 from holdfast.postgres.cluster import Cluster, describe_cluster
 from holdfast.postgres.programs import client_programs
 from holdfast.postgres.receive import LocalReceiver, Receiver, receive_arguments, slot_name
 from holdfast.postgres.server import client_environment
+from holdfast.postgres.wal_server import slot_start
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.databases import DEFAULT_PORT, server_of
@@ -23,6 +25,8 @@ from holdfast.services.stacks import engine_of, stack_of
 if TYPE_CHECKING:
     from holdfast.config.models import Config
 
+_PLACE_TOLD = 150_000
+"""Servers tell a receiver its slot's place since then (READ_REPLICATION_SLOT); before, it began at the present end."""
 INSIDE = "/holdfast-spool"
 """Where the sidecar has the spool."""
 
@@ -76,6 +80,20 @@ def ask_cluster(config: Config, source: WalSource) -> Cluster:
     """The server's own account. Raises: DatabaseUnavailable, DatabaseDenied, the engine's errors."""
     with server_of(config, source.spec) as server, server.session() as session:
         return describe_cluster(session)
+
+
+def begin_receiving(config: Config, source: WalSource, cluster: Cluster) -> None:
+    """Have a receiver with an empty spool begin where its slot is, on a server that does not tell it where that is.
+
+    Raises: as `ask_cluster`, WalNotReady.
+    """
+    kinds = (WalKind.SEGMENT, WalKind.PARTIAL)
+    if cluster.version >= _PLACE_TOLD or any(file.name.kind in kinds for file in source.spool.waiting()):
+        return
+    with server_of(config, source.spec) as server, server.session() as session:
+        start = slot_start(session, cluster, source.slot)
+    if start is not None:
+        source.spool.begin_at(start)
 
 
 def archive_of(repository: Repository, system: str) -> WalArchive:

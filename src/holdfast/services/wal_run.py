@@ -21,13 +21,14 @@ from typing import TYPE_CHECKING
 
 from holdfast.errors import HoldfastError
 from holdfast.model.wal import WalKind
-from holdfast.policy.wal_findings import Finding, needs_base, spool_findings
+from holdfast.model.wal_state import Finding
+from holdfast.policy.wal_findings import needs_base, spool_findings
 from holdfast.postgres.canary import heartbeat
 from holdfast.postgres.receive import Receiver
 from holdfast.repository.repository import Repository
 from holdfast.services.databases import server_of
 from holdfast.services.shipping import Shipper, ShipReport
-from holdfast.services.wal import WalSource, archive_of, ask_cluster, receiver_of
+from holdfast.services.wal import WalSource, archive_of, ask_cluster, begin_receiving, receiver_of
 from holdfast.services.wal_status import spool_state, wal_status
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ class WalRunner:
         # Where the server has thrown away what comes next, the receiver has to begin where its slot is, behind a gap.
         self._put_away(older_than=None if _REMOVED in said else cluster.timeline)
         self._source.spool.discard_unallocated(cluster.segment_size)
+        begin_receiving(self._config, self._source, cluster)
         # Made anew each time: the container, its network and the password may be others by now.
         self._resources.close()
         self._receiver = self._resources.enter_context(receiver_of(self._config, self._source, cluster.version))

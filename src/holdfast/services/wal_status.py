@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from holdfast.config.fields import length, share
+from holdfast.config.monitor import Thresholds
 from holdfast.errors import DatabaseUnavailable, EngineUnavailable, HoldfastError, WalMissing, WalNotReady
 from holdfast.model.base import BaseBackup
 from holdfast.model.wal import Lsn, WalKind, WalName, WalSegment, parse_wal_name
+from holdfast.model.wal_state import Disk, Finding, Limits, Replica, ServerWal, SpoolState, StandbyLag
 from holdfast.policy.recovery import LastCommit, is_recoverable, ranges
 from holdfast.policy.wal import Stock, gaps, runs
-from holdfast.policy.wal_findings import (
-    Archiver,
-    Exposure,
-    Finding,
-    Seen,
-    Slot,
-    SpoolState,
-    exposure,
-    findings,
-    newest_reach,
-)
+from holdfast.policy.wal_findings import Exposure, Seen, exposure, findings, newest_reach
 from holdfast.postgres.cluster import Cluster, describe_cluster
-from holdfast.postgres.session import Session
+from holdfast.postgres.wal_server import ask_wal
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.bases import bases_of
@@ -61,7 +54,7 @@ class BaseStatus(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WalStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """One source's WAL at one instant."""
+    """One source's WAL at one instant. `disk` is that of the server's pg_wal, `standby` its own lag where it is one."""
 
     stack: str
     source: str
@@ -74,11 +67,14 @@ class WalStatus(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Finding, ...]
     spool_files: int = 0
     spool_bytes: int = 0
+    disk: Disk = Disk()
+    replicas: tuple[Replica, ...] = ()
+    standby: StandbyLag | None = None
 
 
 def wal_status(config: Config, repository: Repository, source: WalSource, *, now: datetime) -> WalStatus:
     """Look everywhere. A server that does not answer is a finding, not an error. Raises: the store's errors."""
-    cluster, slot, archiver, problem = _ask(config, source)
+    cluster, server, problem = _ask(config, source)
     repository.refresh()  # backups that others took since it was opened count, too
     snapshots = [s for s in repository.snapshots().snapshots if s.stack == source.stack]
     bases = tuple(base for base, _ in bases_of(repository, snapshots, source=source.spec.label))
@@ -96,8 +92,8 @@ def wal_status(config: Config, repository: Repository, source: WalSource, *, now
         lsn=cluster.lsn if cluster else None,
         timeline=cluster.timeline if cluster else None,
         server_error=problem,
-        slot=slot,
-        archiver=archiver,
+        server=server,
+        limits=limits_of(config, source.stack),
     )
     seen = _with_end(seen, archive, times)
     return WalStatus(
@@ -112,6 +108,9 @@ def wal_status(config: Config, repository: Repository, source: WalSource, *, now
         findings=tuple(findings(seen)),
         spool_files=seen.spool.files if seen.spool else 0,
         spool_bytes=seen.spool.bytes if seen.spool else 0,
+        disk=server.disk,
+        replicas=server.replicas,
+        standby=server.standby,
     )
 
 
@@ -130,41 +129,29 @@ def commit_reader(archive: WalArchive) -> LastCommit:
     return read
 
 
-def _ask(config: Config, source: WalSource) -> tuple[Cluster | None, Slot | None, Archiver | None, str]:
+def limits_of(config: Config, stack: str) -> Limits:
+    """From when on something about a stack's servers is a finding."""
+    own, of_stack = config.monitor, config.stacks.get(stack)
+    thresholds = (of_stack.monitor if of_stack else None) or Thresholds()
+    return Limits(
+        disk_warning=share(own.space_warning),
+        disk_critical=share(own.space_critical),
+        full_within=length(thresholds.wal_full_within),
+        replica_seconds=length(thresholds.replica_behind),
+        replica_bytes=thresholds.replica_behind_bytes,
+    )
+
+
+def _ask(config: Config, source: WalSource) -> tuple[Cluster | None, ServerWal, str]:
     try:
         with server_of(config, source.spec) as server, server.session() as session:
             cluster = describe_cluster(session)
-            slot = _slot(session, source, cluster) if source.receiving else None
-            archiver = None if source.receiving else _archiver(session)
-            return cluster, slot, archiver, ""
+            slot = source.slot if source.receiving else None
+            return cluster, ask_wal(server, session, cluster, slot=slot), ""
     except (DatabaseUnavailable, EngineUnavailable) as error:
-        return None, None, None, str(error)
+        return None, ServerWal(), str(error)
     except HoldfastError as error:
-        return None, None, None, f"{error} ({error.hint})" if error.hint else str(error)
-
-
-def _slot(session: Session, source: WalSource, cluster: Cluster) -> Slot:
-    rows = session.query(
-        "SELECT active, coalesce(wal_status, '') AS status, restart_lsn::text AS place"  # noqa: S608  a checked name
-        f" FROM pg_replication_slots WHERE slot_name = '{source.slot}'"
-    )
-    if not rows:
-        return Slot(source.slot, exists=False)
-    row = rows[0]
-    held = cluster.lsn - Lsn.parse(row["place"]) if row["place"] else 0
-    return Slot(source.slot, True, bool(row["active"]), str(row["status"]), max(0, held))
-
-
-def _archiver(session: Session) -> Archiver:
-    row = session.query(
-        "SELECT failed_count AS failed, last_failed_time AS failure, last_archived_time AS archived,"
-        " coalesce(last_failed_wal, '') AS wal FROM pg_stat_archiver"
-    )[0]
-    return Archiver(int(row["failed"]), _moment(row["failure"]), _moment(row["archived"]), str(row["wal"]))
-
-
-def _moment(text: Any) -> datetime | None:
-    return datetime.fromisoformat(text).astimezone(UTC) if text else None
+        return None, ServerWal(), f"{error} ({error.hint})" if error.hint else str(error)
 
 
 def spool_state(source: WalSource) -> SpoolState | None:

@@ -11,17 +11,16 @@ import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
+from holdfast.cli.waltext import show_setup, show_shipped, show_status
 from holdfast.errors import HoldfastError, WalAtRisk, WalMissing, WalNotReady
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
-    from holdfast.policy.wal_findings import Finding
+    from holdfast.model.wal_state import Finding
     from holdfast.services.shipping import ShipReport
     from holdfast.services.wal import WalSource
     from holdfast.services.wal_expiry import WalExpiryReport
     from holdfast.services.wal_run import WalRunner
-    from holdfast.services.wal_setup import SetupReport
-    from holdfast.services.wal_status import BaseStatus, WalStatus
 
 ABORT = 126
 """Exit code for a restore_command: from here on PostgreSQL does not take it for the end of the archive."""
@@ -57,7 +56,7 @@ def setup(access: Access, stacks: tuple[str, ...], source: str | None, apply: bo
     if access.json:
         text.show_json(reports)
     for report in () if access.json else reports:
-        _show_setup(report)
+        show_setup(report)
     unready = [report for report in reports if not report.ready]
     if unready:
         names = ", ".join(need.name for need in unready[0].requirements if not need.met and not need.advice)
@@ -67,22 +66,6 @@ def setup(access: Access, stacks: tuple[str, ...], source: str | None, apply: bo
         else:
             hint = "holdfast wal setup --apply"
         raise WalNotReady("the server is not ready for WAL archiving", which=unready[0].source, found=names, hint=hint)
-
-
-def _show_setup(report: SetupReport) -> None:
-    text.show(f"{report.source} of {report.stack}: cluster {report.system}, spool {report.spool}")
-    for need in report.requirements:
-        state = (
-            "ok" if need.met else "advice" if need.advice else "restart" if need.name in report.restart else "MISSING"
-        )
-        text.show(f"  {state:<8} {need.name}: {need.found or 'empty'}{'' if need.met else f'; wanted {need.wanted}'}")
-        if not need.met and need.why:
-            text.show(f"           {need.why}")
-        if not need.met and not need.advice:
-            for statement in need.sql:
-                text.show(f"           {statement};")
-    for name in report.changed:
-        text.show(f"  changed  {name}")
 
 
 @command.command()
@@ -104,21 +87,12 @@ def ship(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
             report = shipper.ship()
             reports.append(report)
             if not access.json:
-                _show_shipped(found, report)
+                show_shipped(found, report)
     if access.json:
         text.show_json([_without_error(report) for report in reports])
     for report in reports:
         if report.error is not None:
             raise report.error
-
-
-def _show_shipped(source: WalSource, report: ShipReport) -> None:
-    rate = f", {text.size(report.bytes / report.seconds)}/s" if report.bytes and report.seconds else ""
-    amount = f"{text.size(report.bytes)}, {text.size(report.stored)} stored in {text.seconds(report.seconds)}{rate}"
-    counts = f"{report.shipped} files shipped, {report.known} were archived already, {report.left} left"
-    text.show(f"{source.spec.label}: {counts}; {amount}")
-    for line in report.failed[:10]:
-        text.show(f"  not shipped: {line}")
 
 
 def _without_error(report: ShipReport) -> dict[str, Any]:
@@ -212,42 +186,11 @@ def status(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
     if access.json:
         text.show_json(found)
     for one in () if access.json else found:
-        _show_status(one)
+        show_status(one)
     critical = [finding for one in found for finding in one.findings if finding.critical]
     if critical:
         names = ", ".join(sorted({finding.name for finding in critical}))
         raise WalAtRisk("recovery is endangered", found=names, hint=critical[0].hint)
-
-
-def _show_status(status: WalStatus) -> None:
-    text.show(f"{status.source} of {status.stack}: cluster {status.system or 'unknown'}")
-    text.show(f"  server at      {status.server_lsn or 'unknown'} on timeline {status.server_timeline or 'unknown'}")
-    exposure = status.exposure
-    text.show(f"  archived to    {exposure.archived_to or 'nothing that leads on from a base backup'}")
-    if exposure.lost_bytes is not None:
-        age = "unknown" if exposure.lost_seconds is None else text.seconds(exposure.lost_seconds)
-        text.show(f"  at risk now    {text.size(exposure.lost_bytes)} of WAL, {age} since the last archived commit")
-    text.show(f"  in the spool   {status.spool_files} files, {text.size(status.spool_bytes)}")
-    for timeline in status.timelines:
-        stretches = "; ".join(timeline.stretches) or "none"
-        text.show(f"  timeline {timeline.timeline:<5} {timeline.segments} segments: {stretches}")
-        for gap in timeline.gaps:
-            text.show(f"                 missing: {gap}")
-    for base in status.bases:
-        text.show(f"  base backup    {base.point}: {_verdict(base)}")
-    for finding in status.findings:
-        text.show(f"  {'FINDING' if finding.critical else 'finding'}        {finding.name}: {finding.text}")
-        if finding.hint:
-            text.show(f"                 hint: {finding.hint}")
-
-
-def _verdict(base: BaseStatus) -> str:
-    if base.lost:
-        return "lost: it is incremental, and one that it builds on is gone"
-    if not base.recoverable:
-        return "waits for WAL: its own is not whole, it cannot be recovered yet"
-    how = f"incremental, on {base.builds_on} below it; " if base.builds_on else ""
-    return f"{how}recoverable from {base.range}"
 
 
 @command.command()

