@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from holdfast.errors import RepositoryLocked, StoreDenied
-from holdfast.repository.lock import Lock, LockJson, hold_lock
+from holdfast.repository.lock import Lock, hold_lock
+from holdfast.repository.lock_objects import LockJson
 from holdfast.repository.objects import Folder, save_object
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.repository.snapshot import time_text

@@ -19,7 +19,7 @@ import pytest
 
 from holdfast.errors import RepositoryError, RepositoryLocked, StoreUnavailable
 from holdfast.repository import lock as locks
-from holdfast.repository.lock import LockJson, list_locks
+from holdfast.repository.lock_objects import Held, LockJson, list_locks, place_of_this_process
 from holdfast.repository.objects import Folder, save_object
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.repository.snapshot import time_text
@@ -76,7 +76,7 @@ def test_the_stores_clock_decides(
 def test_our_own_wrong_clock_takes_nobodys_lock(path: Path, monkeypatch: pytest.MonkeyPatch, off: float) -> None:
     alive = _leave(path, said=-60, written=-60)
     real = time.time
-    monkeypatch.setattr("holdfast.repository.lock.time.time", lambda: real() + off)
+    monkeypatch.setattr("holdfast.repository.lock_objects.time.time", lambda: real() + off)
     with pytest.raises(RepositoryLocked), reopen(path).lock():
         pass
     assert [file.name for file in (path / "locks").iterdir()] == [alive]
@@ -181,14 +181,14 @@ def test_the_lock_of_a_process_that_was_killed_here_goes_at_once(path: Path) -> 
     ("place", "host", "goes"),
     [
         pytest.param("another boot pid:[1]", "ours", False, id="a clone of this machine"),
-        pytest.param(locks._place(), "ours", True, id="a process of ours that is gone"),
-        pytest.param(locks._place(), "elsewhere", True, id="a container of another name beside us"),
+        pytest.param(place_of_this_process(), "ours", True, id="a process of ours that is gone"),
+        pytest.param(place_of_this_process(), "elsewhere", True, id="a container of another name beside us"),
         pytest.param("", "ours", True, id="restic's, of this host"),
         pytest.param("", "elsewhere", False, id="restic's, of another"),
     ],
 )
 def test_a_process_is_gone_only_where_its_number_counts(path: Path, place: str, host: str, goes: bool) -> None:
-    assert locks._place()
+    assert place_of_this_process()
     gone = subprocess.Popen(["true"])
     gone.wait()
     repository = reopen(path)
@@ -206,7 +206,7 @@ def test_a_process_is_gone_only_where_its_number_counts(path: Path, place: str, 
         pass
 
 
-def _held(repository: Repository) -> list[locks.Held]:
+def _held(repository: Repository) -> list[Held]:
     return list_locks(repository.store, repository.key)
 
 

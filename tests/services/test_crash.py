@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from holdfast.errors import HoldfastError, StoreFull, StoreUnavailable, TargetFull
-from holdfast.repository.lock import STALE_SECONDS, LockJson
+from holdfast.repository.lock_objects import STALE_SECONDS, LockJson
 from holdfast.repository.objects import Folder, save_object
 from holdfast.repository.repository import open_repository
 from holdfast.repository.snapshot import time_text

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from holdfast.errors import RepositoryError
 from holdfast.repository.crypto import MasterKey
-from holdfast.repository.lock import Held, Lock, list_locks, remove_if_stale
+from holdfast.repository.lock import Lock
+from holdfast.repository.lock_objects import Held, list_locks, remove_if_stale
 from holdfast.repository.objects import Folder, key_of
 from holdfast.store.base import Store
 

@@ -21,7 +21,7 @@ from holdfast.config.access import RepositoryAccess, StoreLimits
 from holdfast.errors import HoldfastError, ObjectExists, ObjectNotFound
 from holdfast.model.words import seconds, size
 from holdfast.repository.gofields import parse_time
-from holdfast.repository.lock import STALE_SECONDS, list_locks
+from holdfast.repository.lock_objects import STALE_SECONDS, list_locks
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.services.access import store_at
 from holdfast.services.dialect import listing_and_dialect

@@ -6,7 +6,7 @@ import click
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
-from holdfast.repository.lock import Held
+from holdfast.repository.lock_objects import Held
 from holdfast.repository.unlocking import unlock
 
 
