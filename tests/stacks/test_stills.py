@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.engine.ground import Ground, ground_of
-from holdfast.engine.subvolume import planned_snapshot, remove_snapshot, subvolume_of, take_snapshot
+from holdfast.engine.subvolume import remove_snapshot, subvolume_of
 from tests.stacks.conftest import HOLDFAST, Project, wait_for
 from tests.stacks.test_freeze import consistent
 from tests.support.filesystems import mounted
@@ -101,13 +101,13 @@ def test_what_does_not_qualify_is_read_while_it_is_held(btrfs: Path, tmp_path: P
     place = subvolume_of(str(top / "inner"), {os.stat(top / "inner").st_dev})
     assert place is not None
     assert (place.top, place.below) == (str(top / "inner"), "")
-    snapshot = planned_snapshot(place)
-    take_snapshot(snapshot)
+    snapshot = place.plan()
+    snapshot.take()
     (top / "inner" / "file").write_text("changed")
-    assert (Path(snapshot.path) / "file").read_text() == "x"
-    assert sorted(os.listdir(snapshot.path)) == ["file"]
-    remove_snapshot(snapshot.path)
-    remove_snapshot(snapshot.path)
+    assert (Path(snapshot.note) / "file").read_text() == "x"
+    assert sorted(os.listdir(snapshot.note)) == ["file"]
+    remove_snapshot(snapshot.note)
+    remove_snapshot(snapshot.note)
     assert os.listdir(top / "inner") == ["file"]
     for path in (top / "inner", top):
         subprocess.run(["btrfs", "subvolume", "delete", str(path)], check=True, capture_output=True)

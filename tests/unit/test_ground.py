@@ -29,10 +29,16 @@ MOUNTS = r"""
     ],
 )
 def test_the_mount_of_a_path(path: str, found: tuple[str, str]) -> None:
-    assert mount_below(MOUNTS, path) == found
+    assert mount_below(MOUNTS, path)[:2] == found
+
+
+def test_a_mount_shows_a_folder_of_its_filesystem() -> None:
+    mount = mount_below(MOUNTS, "/var/lib/docker/volumes/my data/_data/below")
+    assert (mount.root, mount.point) == ("/@data", "/var/lib/docker/volumes/my data/_data")
 
 
 def test_what_has_snapshots_that_are_not_used_is_named() -> None:
-    assert "its snapshots are not used" in Ground("zfs").words
+    assert "with the program zfs here" in Ground("zfs").words
+    assert "read in a snapshot" in Ground("zfs", program=True).words
     assert "on LVM: its snapshots are not used" in Ground("ext4", lvm=True).words
     assert "read in a snapshot" in Ground("btrfs").words

@@ -6,46 +6,76 @@ Source: proc(5), mountinfo; the kernel's device-mapper names its devices' owners
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
+from typing import NamedTuple
 
+ZFS = frozenset({"zfs", "fuse.zfs"})
+"""What the kernel calls it: its own module, and zfs-fuse."""
+
+_STILL = "what changed is read in a snapshot, after the writers went on"
 _WORDS = {
-    "btrfs": "btrfs: what changed is read in a snapshot, after the writers went on",
+    "btrfs": f"btrfs: {_STILL}",
     "xfs": "xfs: large files are cloned where it was made with reflink; the rest of what changed is copied",
-    "zfs": "zfs: its snapshots are not used; what changed is copied while the writers are held",
 }
+_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _LVM = ", on LVM: its snapshots are not used"
 _OTHER = "what changed is copied while the writers are held"
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A filesystem as the kernel calls it, and whether its device is a volume of LVM."""
+    """A filesystem, whether its device is a volume of LVM, and whether the program is here that makes its snapshots."""
 
     kind: str
     lvm: bool = False
+    program: bool = False
 
     @property
     def words(self) -> str:
         """What it means for those who write to it."""
+        if self.kind == "zfs":
+            return f"zfs: {_STILL}" if self.program else f"zfs: {_OTHER}; with the program zfs here, in a snapshot"
         return _WORDS.get(self.kind, f"{self.kind or 'an unknown filesystem'}: {_OTHER}") + (_LVM if self.lvm else "")
 
 
 def ground_of(path: str) -> Ground:
     """What a path lies on."""
+    mount = mount_of(os.path.realpath(path))
+    if mount.kind in ZFS:
+        return Ground("zfs", program=zfs_program() is not None)
+    return Ground(mount.kind, _is_lvm(mount.source))
+
+
+class Mount(NamedTuple):
+    """A mount: its filesystem and device, and which folder of that filesystem it shows where."""
+
+    kind: str
+    source: str
+    root: str
+    point: str
+
+
+def mount_of(path: str) -> Mount:
+    """The mount that a real path lies in."""
     with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        kind, source = mount_below(file.read(), os.path.realpath(path))
-    return Ground(kind, _is_lvm(source))
+        return mount_below(file.read(), path)
 
 
-def mount_below(mountinfo: str, path: str) -> tuple[str, str]:
-    """The filesystem and the device of the mount that a real path lies in; two empty words when there is none."""
-    best, found = "", ("", "")
+def zfs_program() -> str | None:
+    """The program `zfs`, also where an ordinary PATH does not lead."""
+    return shutil.which("zfs", path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_FOLDERS)))
+
+
+def mount_below(mountinfo: str, path: str) -> Mount:
+    """The mount that a real path lies in, of a list as the kernel gives it; of empty words when there is none."""
+    best, found = "", Mount("", "", "", "")
     for line in mountinfo.splitlines():
         mounted, _, described = line.partition(" - ")
-        point = _unescaped(mounted.split()[4])
+        root, point = map(_unescaped, mounted.split()[3:5])
         if (path == point or path.startswith(point.rstrip("/") + "/")) and len(point) >= len(best):
             kind, source = described.split()[:2]
-            best, found = point, (kind, _unescaped(source))
+            best, found = point, Mount(kind, _unescaped(source), root, point)
     return found
 
 

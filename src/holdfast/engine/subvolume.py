@@ -37,13 +37,38 @@ class Subvolume:
     below: str
     beside: str
 
+    def plan(self) -> SubvolumeSnapshot:
+        """A snapshot to take."""
+        return SubvolumeSnapshot(self.top, os.path.join(self.beside, PREFIX + secrets.token_hex(8)))
+
 
 @dataclass(frozen=True, slots=True)
-class FsSnapshot:
-    """A snapshot of the subvolume at `top`."""
+class SubvolumeSnapshot:
+    """A snapshot of the subvolume at `top`, and where it lies, which is what is written down of it."""
 
     top: str
-    path: str
+    note: str
+    syncs = True
+
+    def take(self) -> None:
+        """Make it. Raises: SourceUnreadable."""
+        folder, name = os.path.split(self.note)
+        top = os.open(self.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            # struct btrfs_ioctl_vol_args_v2: fd, transaction, flags, four words that are not used, name
+            fcntl.ioctl(place, _CREATE, bytearray(struct.pack("qQQ32x4040s", top, 0, _READ_ONLY, name.encode())))
+        except OSError as error:
+            raise SourceUnreadable(
+                "cannot take a snapshot of a subvolume", which=self.top, found=error.strerror, hint="run as root"
+            ) from error
+        finally:
+            os.close(top)
+            os.close(place)
+
+    def show(self) -> str:
+        """Where it lies: it can be read as soon as it is made."""
+        return self.note
 
 
 def subvolume_of(path: str, devices: Collection[int]) -> Subvolume | None:
@@ -62,28 +87,6 @@ def subvolume_of(path: str, devices: Collection[int]) -> Subvolume | None:
         top, below = parent, os.path.join(name, below)
     beside = os.path.dirname(os.path.realpath(path))
     return Subvolume(top, below, beside if os.stat(beside).st_dev == device else os.path.realpath(path))
-
-
-def planned_snapshot(subvolume: Subvolume) -> FsSnapshot:
-    """Where a snapshot will lie: to be written down before `take_snapshot`."""
-    return FsSnapshot(subvolume.top, os.path.join(subvolume.beside, PREFIX + secrets.token_hex(8)))
-
-
-def take_snapshot(snapshot: FsSnapshot) -> None:
-    """Make it. Raises: SourceUnreadable."""
-    folder, name = os.path.split(snapshot.path)
-    top = os.open(snapshot.top, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        # struct btrfs_ioctl_vol_args_v2: fd, transaction, flags, four words that are not used, name
-        fcntl.ioctl(place, _CREATE, bytearray(struct.pack("qQQ32x4040s", top, 0, _READ_ONLY, name.encode())))
-    except OSError as error:
-        raise SourceUnreadable(
-            "cannot take a snapshot of a subvolume", which=snapshot.top, found=error.strerror, hint="run as root"
-        ) from error
-    finally:
-        os.close(top)
-        os.close(place)
 
 
 def remove_snapshot(path: str) -> None:

@@ -21,7 +21,7 @@ import time
 from holdfast.engine.client import connect
 from holdfast.engine.hold import let_go
 from holdfast.engine.journal import Record, forget_journal, note_loss, read_journal, taken_over
-from holdfast.engine.subvolume import remove_snapshot
+from holdfast.engine.still import remove_still
 from holdfast.errors import EngineRefused, EngineUnavailable, HoldfastError
 from holdfast.model.environment import for_children
 
@@ -143,7 +143,7 @@ def _removed(record: Record) -> bool:
     """Whether the filesystems' snapshots of a dead parent are gone."""
     try:
         for path in record.snapshots:
-            remove_snapshot(path)
+            remove_still(path)
     except HoldfastError as error:
         log.warning("%s", error)
         return False

@@ -135,6 +135,19 @@ class Entry:
     inspect: Callable[[int, memoryview], None] | None = None
 
 
+_SECOND_NS = 1_000_000_000
+_COARSE_NS = 2 * _SECOND_NS
+
+
+def last_changed_before(time_ns: int, instant_ns: int) -> bool:
+    """Whether what bears this time was surely not changed at or after an instant, however coarse times are kept.
+
+    A whole second may be all that the filesystem keeps (ext4 with small inodes, zfs-fuse, some NFS servers; FAT keeps
+    every second one): then a change up to two seconds later bears the same time.
+    """
+    return time_ns < instant_ns - _COARSE_NS or (time_ns < instant_ns and time_ns % _SECOND_NS != 0)
+
+
 class Source(Protocol):
     """One thing that can be captured."""
 

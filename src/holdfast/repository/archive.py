@@ -3,7 +3,7 @@
 Rules upheld here:
 - Unchanged files are not read: a file counts as unchanged only if size, inode, mtime and ctime are those of the parent
   snapshot's node, neither time is at or after the instant before the parent's capture began (it may have been written
-  while it was read), and the repository still has all its blobs.
+  while it was read; `last_changed_before` knows of coarse times), and the repository still has all its blobs.
 - Memory holds the directories on the path to the present entry and a bounded tail of those waiting for their contents.
 - Entries out of order, or twice, are a fault of the source and stop the run.
 """
@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject, SourceError
-from holdfast.model.entry import Entry, InlineContent, Kind, LateContent, LocalFile
+from holdfast.model.entry import Entry, InlineContent, Kind, LateContent, LocalFile, last_changed_before
 from holdfast.model.ids import BlobId
 from holdfast.repository.contents import ContentReader
 from holdfast.repository.gofields import format_time, parse_time, quote
@@ -284,8 +284,8 @@ class TreeArchiver:
             before.type == "file"
             and before.size == entry.size
             and before.inode == entry.inode != 0
-            and entry.mtime_ns < self._cutoff
-            and entry.ctime_ns < self._cutoff
+            and last_changed_before(entry.mtime_ns, self._cutoff)
+            and last_changed_before(entry.ctime_ns, self._cutoff)
             and _same_time(before.mtime, entry.mtime_ns)
             and _same_time(before.ctime, entry.ctime_ns)
             and all(self._blobs.has(BlobKind.DATA, BlobId(bytes.fromhex(blob))) for blob in before.blobs)

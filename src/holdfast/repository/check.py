@@ -28,7 +28,7 @@ from holdfast.repository.blobs import batches, open_blob, open_blobs
 from holdfast.repository.cache import origin_of
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.gofields import unquote
-from holdfast.repository.index import Index, Location, read_index_file
+from holdfast.repository.index import Index, Location, packs_in
 from holdfast.repository.objects import Folder, corrupt, key_of, name_of
 from holdfast.repository.pack import BlobKind, PackedBlob, header_size, parse_header
 from holdfast.repository.reader import BlobReader
@@ -122,13 +122,11 @@ class Checker:
     def _load_index(self) -> None:
         for info in self._store.list(Folder.INDEX):
             try:
-                packs = read_index_file(self._store, self._key, info.key.rpartition("/")[2])
+                for pack, blobs in packs_in(self._key, info.key.rpartition("/")[2], self._store.get(info.key)):
+                    self._packs[pack] = _Listed(sum(blob.length for blob in blobs) + header_size(blobs), _digest(blobs))
+                    self._index.add(pack, blobs)
             except (CorruptObject, ObjectNotFound) as error:
                 self.done.problems.append(error)
-                continue
-            for pack, blobs in packs.items():
-                self._packs[pack] = _Listed(sum(blob.length for blob in blobs) + header_size(blobs), _digest(blobs))
-                self._index.add(pack, blobs)
         self.done.packs, self.done.blobs = len(self._packs), len(self._index)
 
     def _check_packs(self) -> None:

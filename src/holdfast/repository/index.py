@@ -21,7 +21,7 @@ import msgspec
 
 from holdfast.model.ids import BlobId
 from holdfast.repository.crypto import OVERHEAD, MasterKey
-from holdfast.repository.objects import Folder, corrupt, key_of, load_object, save_object
+from holdfast.repository.objects import Folder, corrupt, key_of, open_named, save_object
 from holdfast.repository.pack import BlobKind, PackedBlob
 from holdfast.store.base import Store
 
@@ -43,10 +43,12 @@ class _PackJson(msgspec.Struct):
 
 
 class _IndexJson(msgspec.Struct):
-    packs: list[_PackJson]
+    packs: list[msgspec.Raw]
+    """Each the JSON of a `_PackJson`: taken one by one, for a whole file's would be 20 MB of objects."""
 
 
 _decoder = msgspec.json.Decoder(_IndexJson)
+_pack_decoder = msgspec.json.Decoder(_PackJson)
 _KINDS = {"data": BlobKind.DATA, "tree": BlobKind.TREE}
 
 
@@ -206,8 +208,8 @@ def load_index(store: Store, key: MasterKey, *, threads: int = 4) -> Index:
     """
     index = Index()
     names = [info.key.rpartition("/")[2] for info in store.list(Folder.INDEX)]
-    for _, packs in read_index_files(store, key, names, threads=threads):
-        for pack, blobs in packs.items():
+    for name, stored in _fetched(store, names, threads):
+        for pack, blobs in packs_in(key, name, stored):
             index.add(pack, blobs)
     return index
 
@@ -215,35 +217,48 @@ def load_index(store: Store, key: MasterKey, *, threads: int = 4) -> Index:
 def read_index_files(
     store: Store, key: MasterKey, names: Iterable[str], *, threads: int = 4
 ) -> Iterator[tuple[str, Packs]]:
-    """Index files by name with what they list, in order; only as many as there are threads are decoded ahead.
-
-    A decoded file takes some 30 MB: all of them at once would be more than the index itself. Raises: CorruptObject.
-    """
-    with ThreadPoolExecutor(threads, "index") as pool:
-        ahead: deque[tuple[str, Future[Packs]]] = deque()
-        for name in names:
-            ahead.append((name, pool.submit(read_index_file, store, key, name)))
-            if len(ahead) > threads:
-                found, future = ahead.popleft()
-                yield found, future.result()
-        for found, future in ahead:
-            yield found, future.result()
+    """Index files by name with what they list, in order. Raises: CorruptObject, and the store's errors."""
+    for name, stored in _fetched(store, names, threads):
+        yield name, dict(packs_in(key, name, stored))
 
 
 def read_index_file(store: Store, key: MasterKey, name: str) -> Packs:
-    """The packs and blobs that one index file lists. Raises: CorruptObject."""
-    store_key = key_of(Folder.INDEX, name)
-    plain = load_object(store, key, Folder.INDEX, name)
+    """The packs and blobs that one index file lists. Raises: CorruptObject, and the store's errors."""
+    return dict(packs_in(key, name, store.get(key_of(Folder.INDEX, name))))
+
+
+def _fetched(store: Store, names: Iterable[str], threads: int) -> Iterator[tuple[str, bytes]]:
+    """Index files as they are stored, in order; as many as there are threads are fetched ahead.
+
+    They are opened one at a time: open they are ten times as large, several would be more than the index itself.
+    """
+    with ThreadPoolExecutor(threads, "index") as pool:
+        ahead: deque[tuple[str, Future[bytes]]] = deque()
+        for name in names:
+            ahead.append((name, pool.submit(store.get, key_of(Folder.INDEX, name))))
+            if len(ahead) > threads:
+                found, future = ahead.popleft()
+                yield found, future.result()
+        while ahead:
+            found, future = ahead.popleft()
+            yield found, future.result()
+
+
+def packs_in(key: MasterKey, name: str, stored: bytes) -> Iterator[tuple[str, list[PackedBlob]]]:
+    """What an index file lists, one pack after the other. Raises: CorruptObject, on the way at the latest."""
+    plain = open_named(key, Folder.INDEX, name, stored)
     try:
-        decoded = _decoder.decode(plain)
-        return {_checked_name(pack.id): [_from_json(blob) for blob in pack.blobs] for pack in decoded.packs}
+        for raw in _decoder.decode(plain).packs:
+            pack = _pack_decoder.decode(raw)
+            yield _checked_name(pack.id), [_from_json(blob) for blob in pack.blobs]
     except (msgspec.DecodeError, ValueError, KeyError) as error:
-        raise corrupt(store_key, "an index file", str(error)) from error
+        raise corrupt(key_of(Folder.INDEX, name), "an index file", str(error)) from error
 
 
 def write_index_file(store: Store, key: MasterKey, packs: Packs) -> str:
     """Store one index file; its name."""
-    document = _IndexJson([_PackJson(pack, [_to_json(blob) for blob in blobs]) for pack, blobs in packs.items()])
+    parts = [msgspec.json.encode(_PackJson(pack, list(map(_to_json, blobs)))) for pack, blobs in packs.items()]
+    document = _IndexJson(list(map(msgspec.Raw, parts)))
     return save_object(store, key, Folder.INDEX, msgspec.json.encode(document))
 
 

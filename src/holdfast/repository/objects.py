@@ -75,12 +75,14 @@ def open_object(key: MasterKey, stored: bytes, store_key: str) -> bytes:
 def decompress(data: Bytes, limit: int, what: str) -> bytes:
     """Unpack one zstd frame of at most `limit` bytes, whatever its header claims. Raises: CorruptObject."""
     try:
+        claimed = zstandard.frame_content_size(data)
+        most = claimed if 0 <= claimed < limit else limit  # -1: it does not say
         reader = zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(bytes(data))
-        plain = reader.read(limit + 1)
+        plain = reader.read(most + 1)
     except (zstandard.ZstdError, MemoryError) as error:
         raise corrupt(what, "a zstd frame", str(error) or "one that needs too much memory") from error
-    if len(plain) > limit:
-        raise corrupt(what, f"at most {limit} bytes when decompressed", "more")
+    if len(plain) > most:
+        raise corrupt(what, f"at most {most} bytes when decompressed", "more")
     return plain
 
 
@@ -97,8 +99,12 @@ def load_object(store: Store, key: MasterKey, folder: Folder, name: str) -> byte
 
     Raises: CorruptObject, ObjectNotFound and the store's other errors.
     """
+    return open_named(key, folder, name, store.get(key_of(folder, name)))
+
+
+def open_named(key: MasterKey, folder: Folder, name: str, stored: bytes) -> bytes:
+    """Open an unpacked object that was read, once its bytes gave its name. Raises: CorruptObject."""
     store_key = key_of(folder, name)
-    stored = store.get(store_key)
     found = name_of(stored)
     if found != name:
         raise corrupt(store_key, "bytes whose SHA-256 is its name", f"{len(stored)} bytes with {found[:16]}…")

@@ -116,7 +116,7 @@ class BlobWriter:
         self._indexed_at = time.monotonic()
         self._failure: BaseException | None = None
         self._budget = _Budget(_IN_FLIGHT)
-        self._slots = threading.Semaphore(uploads + 1)
+        self._slots = threading.Semaphore(uploads)
         self._reader = ThreadPoolExecutor(1, "read")
         self._workers = ThreadPoolExecutor(workers or workers_for(cores()), "blob")
         self._uploads = ThreadPoolExecutor(uploads, "upload")

@@ -4,7 +4,7 @@ Rules upheld here:
 - Pass 1 runs live and stores nearly everything. Then hooks run and the writers are held, all at once for all sources of
   the group; pass 2 looks at everything, and copies what changed into a spool; then all are let go. What is left to
   compress and upload goes on after that: the hold lasts as long as the change, not as long as the volume or the store.
-- A directory on btrfs is held only for as long as a snapshot takes: what changed is read in the snapshot afterwards.
+- A directory on btrfs or ZFS is held only for as long as a snapshot takes: what changed is read in it afterwards.
 - Holding is `services.holding`'s; what fails there, or here, leaves nothing held and nothing committed.
 """
 
@@ -125,14 +125,15 @@ def capture_frozen(
         begun = run.now()
         sources = [_first_pass(repository, run, lock, spec) for spec in specs]
         stills = stack.enter_context(Stills(hold.note_snapshot))
-        moving = [source for source in sources if not stills.prepare(source.live)]
+        for source in sources:
+            stills.prepare(source.live)
         if at_freeze is not None:
             at_freeze.open()
         lock.settle()  # nobody is held for a backup that cannot be kept
         # The snapshots are of this instant: a file whose time is at or after it is read again by the next run.
         frozen = run.now()
         holding, at = hold.freeze(
-            planned(), at_freeze.take if at_freeze else dict, lambda: _stand_still(stills, moving, spool)
+            planned(), at_freeze.take if at_freeze else dict, lambda: _stand_still(stills, sources, spool)
         )
         for source in sources:
             if source.delta is None:
@@ -158,15 +159,16 @@ def _first_pass(repository: Repository, run: Run, lock: Lock, spec: TreeSpec) ->
     return source
 
 
-def _stand_still(stills: Stills, moving: Sequence[_Source], spool: Spool) -> None:
+def _stand_still(stills: Stills, sources: Sequence[_Source], spool: Spool) -> None:
     """While everything is held: take the snapshots, and read what has none."""
     stills.take()
-    for source in moving:
-        source.delta = source.second_pass(spool)
+    for source in sources:
+        if not stills.still(source.label):
+            source.delta = source.second_pass(spool)
 
 
 def _how(source: _Source, stills: Stills) -> Mapping[str, object]:
-    return {"snapshot": ground_of(source.spec.root).kind} if stills.where(source.label) else {}
+    return {"snapshot": ground_of(source.spec.root).kind} if stills.still(source.label) else {}
 
 
 def _store(repository: Repository, run: Run, lock: Lock, source: _Source, frozen: datetime) -> SourceReport:

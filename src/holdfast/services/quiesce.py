@@ -23,7 +23,7 @@ from holdfast.engine.client import Engine, connect
 from holdfast.engine.hold import HookCall, Target, let_go
 from holdfast.engine.inventory import take_inventory
 from holdfast.engine.journal import forget_journal, journals, note_loss, state_folder, taken_over
-from holdfast.engine.subvolume import remove_snapshot
+from holdfast.engine.still import remove_still
 from holdfast.errors import EngineUnavailable, HoldfastError, SourceBusy
 from holdfast.model.inventory import FoundContainer, FoundVolume, Inventory
 from holdfast.policy.ordering import start_order
@@ -94,7 +94,7 @@ def thaw_left(*, own: str | None = None) -> list[str]:
                 with connect(record.engine or None) as engine:
                     freed = let_go(engine, record)
                 for snapshot in record.snapshots:
-                    remove_snapshot(snapshot)
+                    remove_still(snapshot)
             except EngineUnavailable as error:
                 note_loss(path)
                 if own is not None and record.engine != own:

@@ -1,9 +1,10 @@
 """Directories that stand still in a filesystem's own snapshot, so that their writers go on at once.
 
 Rules upheld here:
-- Whether a directory qualifies is found before anything is held; what is not sure is read while it is held.
+- Whether a directory qualifies is found before anything is held; what is not sure is read while it is held, and so is
+  what a snapshot was to be taken of and could not.
 - A snapshot is written down before it is made, and gone when the capture is over, also after a kill.
-- Directories of one subvolume share one snapshot: they are of one instant without being held for it.
+- Directories of one place share one snapshot: they are of one instant without being held for it.
 """
 
 from __future__ import annotations
@@ -12,63 +13,74 @@ import logging
 import os
 from collections.abc import Callable
 
-from holdfast.engine.subvolume import (
-    PREFIX,
-    FsSnapshot,
-    Subvolume,
-    planned_snapshot,
-    remove_snapshot,
-    subvolume_of,
-    take_snapshot,
-)
-from holdfast.errors import HoldfastError
+from holdfast.engine.still import Place, Still, place_of, remove_still
+from holdfast.engine.subvolume import PREFIX
+from holdfast.errors import HoldfastError, SourceUnreadable
 from holdfast.sources.frozen import LiveTree, sync_filesystem
 
 log = logging.getLogger(__name__)
 
 
 class Stills:
-    """The snapshots of one capture. `note` writes a snapshot's path down. Use it in a `with` block."""
+    """The snapshots of one capture. `note` writes down what is about to be made. Use it in a `with` block."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
         self._note = note
-        self._places: dict[str, Subvolume] = {}
-        self._planned: dict[str, FsSnapshot] = {}
-        self._taken: list[FsSnapshot] = []
+        self._places: dict[str, Place] = {}
+        self._roots: dict[str, bytes] = {}
+        self._planned: dict[str, Still] = {}
+        self._begun: list[Still] = []
+        self._shown: dict[str, str] = {}
 
     def prepare(self, live: LiveTree) -> bool:
         """Whether a directory will stand still in a snapshot; then what its filesystem holds in memory is written."""
         try:
-            place = subvolume_of(os.fsdecode(live.root), live.devices)
+            place = place_of(os.fsdecode(live.root), live.devices)
         except OSError as error:
             log.warning("%s: whether it could stand still in a snapshot is not known: %s", live.label, error)
             return False
         if place is None:
             return False
         self._places[live.label] = place
-        self._planned.setdefault(place.top, planned_snapshot(place))
+        self._roots[place.top] = live.root
+        if place.top not in self._planned:
+            self._planned[place.top] = place.plan()
         sync_filesystem(live.root)  # else it would be written while the containers are held
         return True
 
     def take(self) -> None:
-        """Make the snapshots, while everything is held. Raises: SourceUnreadable."""
-        for snapshot in self._planned.values():
-            self._note(snapshot.path)
-            self._taken.append(snapshot)
-            take_snapshot(snapshot)
+        """Take the snapshots, while everything is held. What fails is told, and its directories do not stand still."""
+        for top, still in list(self._planned.items()):
+            self._note(still.note)
+            self._begun.append(still)
+            try:
+                if not still.syncs:
+                    sync_filesystem(self._roots[top])
+                still.take()
+            except SourceUnreadable as error:
+                log.warning("no snapshot, what changed is copied while its writers are held: %s", error)
+                del self._planned[top]
+
+    def still(self, label: str) -> bool:
+        """Whether a directory stands still in a snapshot that was taken."""
+        return label in self._places and self._places[label].top in self._planned
 
     def where(self, label: str) -> str | None:
-        """Where a directory stands still; None when it does not."""
-        place = self._places.get(label)
-        return os.path.join(self._planned[place.top].path, place.below).rstrip("/") if place else None
+        """Where a directory that stands still can be read; None for others. Raises: SourceUnreadable."""
+        if not self.still(label):
+            return None
+        place = self._places[label]
+        if place.top not in self._shown:
+            self._shown[place.top] = self._planned[place.top].show()
+        return os.path.join(self._shown[place.top], place.below).rstrip("/")
 
     def __enter__(self) -> Stills:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for snapshot in self._taken:
+        for still in self._begun:
             try:
-                remove_snapshot(snapshot.path)
+                remove_still(still.note)
             except HoldfastError as error:
                 log.warning("%s", error)
 

@@ -2,8 +2,8 @@
 
 Rules upheld here:
 - A file is unchanged only if path, size, inode, mtime and ctime are those of the first pass *and* neither time is at or
-  after the instant taken before that pass's syncfs (less a tick of the kernel's clock): an mmap write after write-back
-  faults again, so that its time moves past that instant.
+  after the instant taken before that pass's syncfs (less a tick of the kernel's clock, or less what the filesystem's
+  times leave out): an mmap write after write-back faults again, so that its time moves past that instant.
 - While the writers are held everything else is only looked at; the content of what changed is copied into a spool, so
   that compressing and uploading wait until the writers go on.
 - Where the filesystem gave a snapshot instead, the writers go on already: it is looked at there, and nothing is copied.
@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from holdfast.errors import SourceUnreadable, SpoolFull
-from holdfast.model.entry import ByteStream, Entry, Kind
+from holdfast.model.entry import ByteStream, Entry, Kind, last_changed_before
 from holdfast.sources.tree import TreeSource
 
 TICK_NS = 50_000_000
@@ -126,7 +126,7 @@ class FrozenTree(TreeSource):
 
     def _look(self, delta: Delta, path: bytes, full: bytes, status: os.stat_result) -> None:
         size, mtime, ctime = status.st_size, status.st_mtime_ns, status.st_ctime_ns
-        trusted = mtime < self._cutoff and ctime < self._cutoff
+        trusted = last_changed_before(mtime, self._cutoff) and last_changed_before(ctime, self._cutoff)
         if trusted and _mark(path, size, status.st_ino, mtime, ctime) in self._seen:
             delta.kept += 1
             return
