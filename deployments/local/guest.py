@@ -2,7 +2,8 @@
 
 Rules upheld here:
 - The guest reads this machine's root and writes to a disk of its own: nothing that it does stays, but for its output.
-- It has no network. It is gone after the block, also when the process that started it is killed: a keeper ends it.
+- It has no network, and no udev: LVM makes its devices itself.
+- It is gone after the program, also when the process that started it is killed: a keeper ends it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _DISK_BYTES = 8 << 30
 _MEMORY_MIB = 2048
 
 _START = """export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TMPDIR={scratch}
-export LC_ALL=C.UTF-8 {inside}=1 {settings}
+export LC_ALL=C.UTF-8 DM_DISABLE_UDEV=1 {inside}=1 {settings}
 hostname guest
 busybox ifconfig lo up
 modprobe -a {modules} || echo "some of these are not in the kernel: {modules}"

@@ -31,5 +31,16 @@ def run_tests_in_guest(
         ensure_tool("qemu-system-x86_64", ("qemu-system-x86",))
     except CannotProvide as error:
         pytest.skip(str(error))
-    argv = [sys.executable, "-m", "pytest", "-n0", "-q", "-p", "no:cacheprovider", "-m", "soak or engine", *selection]
+    argv = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n0",
+        "-q",
+        "--tb=short",
+        "--durations=20",
+        "-m",
+        "soak or engine",
+        *selection,
+    ]
     return run_in_guest(argv, folder=REPOSITORY_ROOT, seconds=seconds, modules=modules)
