@@ -141,7 +141,14 @@ def test_what_a_clone_shows(pool: tuple[str, Path], tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "note", ['["zfs", "tank/data@weekly", "/tmp/x"]', '["zfs", "tank@holdfast-still-1", "/etc"]', '["lv"]']
+    "note",
+    [
+        '["zfs", "tank/data@weekly", "/tmp/x"]',
+        '["zfs", "tank@holdfast-still-1", "/etc"]',
+        '["lv"]',
+        '["lvm", "vg/data", "/tmp/data"]',
+        '["lvm", "vg/holdfast-still-1", "/etc"]',
+    ],
 )
 def test_nothing_else_is_removed(note: str) -> None:
     with pytest.raises(SourceUnreadable, match="no snapshot of ours"):

@@ -40,5 +40,8 @@ def test_a_mount_shows_a_folder_of_its_filesystem() -> None:
 def test_what_has_snapshots_that_are_not_used_is_named() -> None:
     assert "with the program zfs here" in Ground("zfs").words
     assert "read in a snapshot" in Ground("zfs", program=True).words
-    assert "on LVM: its snapshots are not used" in Ground("ext4", lvm=True).words
+    assert "only its thin volumes" in Ground("ext4", lvm=True).words
+    assert "only its thin volumes" not in Ground("btrfs", lvm=True).words
+    assert "with lvm2 here" in Ground("xfs", lvm=True, thin=True).words
+    assert "read in a snapshot" in Ground("xfs", lvm=True, thin=True, program=True).words
     assert "read in a snapshot" in Ground("btrfs").words

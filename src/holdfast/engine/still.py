@@ -2,7 +2,7 @@
 
 Rules upheld here:
 - A directory qualifies only if the whole of it lies in what one snapshot holds; that is found before anything is held.
-- While writers are held a snapshot is only taken; what it takes to read it comes after they go on.
+- While writers are held a snapshot is only taken. What it takes to read it comes after they go on, if it cannot fail.
 - What is made is written down before, as a note that is enough to remove it; removing takes only what carries our name.
 """
 
@@ -12,7 +12,7 @@ import json
 from collections.abc import Collection
 from typing import Protocol
 
-from holdfast.engine import dataset, subvolume
+from holdfast.engine import dataset, subvolume, thinvolume
 from holdfast.errors import SourceUnreadable
 
 
@@ -61,7 +61,11 @@ def place_of(path: str, devices: Collection[int]) -> Place | None:
 
     `devices` are those of everything that was seen in the directory. Raises: OSError.
     """
-    return subvolume.subvolume_of(path, devices) or dataset.dataset_of(path, devices)
+    return (
+        subvolume.subvolume_of(path, devices)
+        or dataset.dataset_of(path, devices)
+        or thinvolume.volume_of(path, devices)
+    )
 
 
 def remove_still(note: str) -> None:
@@ -70,6 +74,9 @@ def remove_still(note: str) -> None:
         subvolume.remove_snapshot(note)
         return
     kind, *names = json.loads(note)
-    if kind != dataset.KIND:
+    if kind == dataset.KIND:
+        dataset.remove_snapshot(*names)
+    elif kind == thinvolume.KIND:
+        thinvolume.remove_snapshot(*names)
+    else:
         raise SourceUnreadable("this is no snapshot of ours", which=note)
-    dataset.remove_snapshot(*names)

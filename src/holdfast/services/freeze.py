@@ -4,7 +4,7 @@ Rules upheld here:
 - Pass 1 runs live and stores nearly everything. Then hooks run and the writers are held, all at once for all sources of
   the group; pass 2 looks at everything, and copies what changed into a spool; then all are let go. What is left to
   compress and upload goes on after that: the hold lasts as long as the change, not as long as the volume or the store.
-- A directory on btrfs or ZFS is held only for as long as a snapshot takes: what changed is read in it afterwards.
+- A directory on btrfs, ZFS or a thin volume is held only while a snapshot is taken: what changed is read in it later.
 - Holding is `services.holding`'s; what fails there, or here, leaves nothing held and nothing committed.
 """
 
@@ -168,7 +168,7 @@ def _stand_still(stills: Stills, sources: Sequence[_Source], spool: Spool) -> No
 
 
 def _how(source: _Source, stills: Stills) -> Mapping[str, object]:
-    return {"snapshot": ground_of(source.spec.root).kind} if stills.still(source.label) else {}
+    return {"snapshot": ground_of(source.spec.root).giver} if stills.still(source.label) else {}
 
 
 def _store(repository: Repository, run: Run, lock: Lock, source: _Source, frozen: datetime) -> SourceReport:
