@@ -89,6 +89,26 @@ def test_a_kill_leaves_no_snapshot(project: Project, folder: Path, btrfs: Path) 
     wait_for(lambda: not list((project.folder / "state").glob("*.hold")))
 
 
+def test_a_snapshot_that_could_not_be_removed_is_not_forgotten(project: Project, folder: Path, btrfs: Path) -> None:
+    project.writer("app", str(folder))
+    config = configured(project, folder)
+    script = (
+        "import sys, holdfast.services.stills as s\n"
+        "from holdfast.errors import SourceUnreadable\n"
+        "def fail(note): raise SourceUnreadable('it is busy', which=note)\n"
+        "s.remove_still = fail\n"
+        f"sys.argv = ['holdfast', 'backup', {project.name!r}, '--config', {config!r}]\n"
+        "from holdfast.cli.main import main\nmain()\n"
+    )
+    python = os.path.join(os.path.dirname(HOLDFAST), "python")
+    done = subprocess.run([python, "-c", script], env=project.env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "left to the watchdog: it is busy" in done.stderr
+    wait_for(lambda: not traces(btrfs))  # whose process knows nothing of that fault
+    wait_for(lambda: not list((project.folder / "state").glob("*.hold")))
+    assert project.status("app") == "running"
+
+
 def test_what_does_not_qualify_is_read_while_it_is_held(btrfs: Path, tmp_path: Path) -> None:
     assert ground_of(str(btrfs)) == Ground("btrfs")
     top = btrfs / "cases"

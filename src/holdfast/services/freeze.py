@@ -124,7 +124,7 @@ def capture_frozen(
         hold = stack.enter_context(prepared(engine, planned()))
         begun = run.now()
         sources = [_first_pass(repository, run, lock, spec) for spec in specs]
-        stills = stack.enter_context(Stills(hold.note_snapshot))
+        stills = stack.enter_context(Stills(hold.note_snapshot, hold.snapshot_gone))
         for source in sources:
             stills.prepare(source.live)
         if at_freeze is not None:

@@ -41,6 +41,12 @@ class Hold:
     def __init__(self, engine: Engine, journal: Journal, watchdog: Watchdog) -> None:
         self._engine, self._journal, self._watchdog = engine, journal, watchdog
         self.freed = True
+        self._snapshots: set[str] = set()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left that the watchdog, or the next start, has to see to."""
+        return self.freed and not self._snapshots
 
     def freeze(
         self, plan: FreezePlan, instant: Callable[[], Mapping[str, object]], work: Callable[[], None]
@@ -74,7 +80,12 @@ class Hold:
 
     def note_snapshot(self, path: str) -> None:
         """Write down a filesystem's snapshot that is about to be made."""
+        self._snapshots.add(path)
         self._journal.add(Line(snapshot=path))
+
+    def snapshot_gone(self, path: str) -> None:
+        """It was removed. One of which that is never said is left to the watchdog."""
+        self._snapshots.discard(path)
 
     def _let_go(self, holding: Holding) -> None:
         try:
@@ -97,7 +108,7 @@ def prepared(engine: Engine, plan: FreezePlan) -> Iterator[Hold]:
             try:
                 yield hold
             finally:
-                if hold.freed:
+                if hold.over:
                     watchdog.done()
     finally:
-        journal.close(remove=hold is None or hold.freed)
+        journal.close(remove=hold is None or hold.over)

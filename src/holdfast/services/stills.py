@@ -3,7 +3,8 @@
 Rules upheld here:
 - Whether a directory qualifies is found before anything is held; what is not sure is read while it is held, and so is
   what a snapshot was to be taken of and could not.
-- A snapshot is written down before it is made, and gone when the capture is over, also after a kill.
+- A snapshot is written down before it is made, and gone when the capture is over, also after a kill; one that could
+  not be removed is left to the watchdog, then to the next start.
 - Directories of one place share one snapshot: they are of one instant without being held for it.
 """
 
@@ -22,10 +23,15 @@ log = logging.getLogger(__name__)
 
 
 class Stills:
-    """The snapshots of one capture. `note` writes down what is about to be made. Use it in a `with` block."""
+    """The snapshots of one capture. Use it in a `with` block.
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
+    Args:
+        note: writes down what is about to be made.
+        gone: told what was removed.
+    """
+
+    def __init__(self, note: Callable[[str], None], gone: Callable[[str], None]) -> None:
+        self._note, self._gone = note, gone
         self._places: dict[str, Place] = {}
         self._roots: dict[str, bytes] = {}
         self._planned: dict[str, Still] = {}
@@ -82,7 +88,9 @@ class Stills:
             try:
                 remove_still(still.note)
             except HoldfastError as error:
-                log.warning("%s", error)
+                log.warning("a snapshot is left to the watchdog: %s", error)
+            else:
+                self._gone(still.note)
 
 
 OURS = f"{PREFIX}*"
