@@ -66,7 +66,8 @@ def test_whatever_is_killed_no_run_stays_running(site: Site) -> None:
     assert {state(site, run) for run in (captures, plans)} == {"Crashed"}
 
     begun = start(site, "backup/docs@host-a")
-    until(lambda: state(site, begun) != "Scheduled", every=0.1)
+    # The slot of the run that was killed is free again after its lease, a minute at most.
+    until(lambda: state(site, begun) != "Scheduled", 180, every=0.1)
     kill_worker(site)
     for pid in children_with(str(begun)):
         os.kill(pid, signal.SIGKILL)
