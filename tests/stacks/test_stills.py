@@ -49,6 +49,18 @@ def configured(project: Project, folder: Path, *lines: str) -> str:
     return str(path)
 
 
+HANGS = "import time, holdfast.services.freeze as f\nf.FrozenTree.scan = lambda self, spool: time.sleep(600)\n"
+
+
+def backup_with(project: Project, config: str, fault: str) -> list[str]:
+    """The command line of a backup in which something goes wrong: `fault` is run before it, in its process."""
+    script = (
+        f"{fault}import sys\nsys.argv = ['holdfast', 'backup', {project.name!r}, '--config', {config!r}]\n"
+        "from holdfast.cli.main import main\nmain()\n"
+    )
+    return [os.path.join(os.path.dirname(HOLDFAST), "python"), "-c", script]
+
+
 def traces(top: Path) -> list[str]:
     return [str(path) for path in top.rglob(".holdfast*")]
 
@@ -71,14 +83,7 @@ def test_what_changed_is_read_in_the_snapshot(project: Project, folder: Path, bt
 def test_a_kill_leaves_no_snapshot(project: Project, folder: Path, btrfs: Path) -> None:
     project.writer("app", str(folder))
     config = configured(project, folder)
-    script = (
-        "import sys, time, holdfast.services.freeze as f\n"
-        "f.FrozenTree.scan = lambda self, spool: time.sleep(600)\n"
-        f"sys.argv = ['holdfast', 'backup', {project.name!r}, '--config', {config!r}]\n"
-        "from holdfast.cli.main import main\nmain()\n"
-    )
-    python = os.path.join(os.path.dirname(HOLDFAST), "python")
-    process = subprocess.Popen([python, "-c", script], env=project.env, start_new_session=True)
+    process = subprocess.Popen(backup_with(project, config, HANGS), env=project.env, start_new_session=True)
     wait_for(lambda: bool(traces(btrfs)), 30)
     wait_for(lambda: project.status("app") == "running")  # it goes on although the capture does
     before = (folder / "log").stat().st_size
@@ -92,16 +97,15 @@ def test_a_kill_leaves_no_snapshot(project: Project, folder: Path, btrfs: Path) 
 def test_a_snapshot_that_could_not_be_removed_is_not_forgotten(project: Project, folder: Path, btrfs: Path) -> None:
     project.writer("app", str(folder))
     config = configured(project, folder)
-    script = (
-        "import sys, holdfast.services.stills as s\n"
+    fault = (
+        "import holdfast.services.stills as s\n"
         "from holdfast.errors import SourceUnreadable\n"
         "def fail(note): raise SourceUnreadable('it is busy', which=note)\n"
         "s.remove_still = fail\n"
-        f"sys.argv = ['holdfast', 'backup', {project.name!r}, '--config', {config!r}]\n"
-        "from holdfast.cli.main import main\nmain()\n"
     )
-    python = os.path.join(os.path.dirname(HOLDFAST), "python")
-    done = subprocess.run([python, "-c", script], env=project.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        backup_with(project, config, fault), env=project.env, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert "left to the watchdog: it is busy" in done.stderr
     wait_for(lambda: not traces(btrfs))  # whose process knows nothing of that fault

@@ -16,10 +16,10 @@ import pytest
 from deployments.local.machine import find_tool
 from holdfast.engine import dataset, ground, still
 from holdfast.errors import SourceUnreadable
-from tests.stacks.conftest import HOLDFAST, Project, wait_for
+from tests.stacks.conftest import Project, wait_for
 from tests.stacks.test_freeze import consistent
 from tests.stacks.test_instant import manifest
-from tests.stacks.test_stills import configured
+from tests.stacks.test_stills import HANGS, backup_with, configured
 from tests.support.filesystems import zpool
 
 pytestmark = pytest.mark.engine
@@ -76,14 +76,7 @@ def test_what_changed_is_read_in_the_snapshot(project: Project, folder: Path, po
 def test_a_kill_leaves_no_snapshot(project: Project, folder: Path, pool: tuple[str, Path]) -> None:
     project.writer("app", str(folder))
     config = configured(project, folder)
-    script = (
-        "import sys, time, holdfast.services.freeze as f\n"
-        "f.FrozenTree.scan = lambda self, spool: time.sleep(600)\n"
-        f"sys.argv = ['holdfast', 'backup', {project.name!r}, '--config', {config!r}]\n"
-        "from holdfast.cli.main import main\nmain()\n"
-    )
-    python = os.path.join(os.path.dirname(HOLDFAST), "python")
-    process = subprocess.Popen([python, "-c", script], env=project.env, start_new_session=True)
+    process = subprocess.Popen(backup_with(project, config, HANGS), env=project.env, start_new_session=True)
     wait_for(lambda: len(traces(pool[0])) == 2, 30)  # the snapshot, and its clone
     process.send_signal(signal.SIGKILL)
     process.wait()
@@ -97,14 +90,17 @@ def test_a_snapshot_that_cannot_be_taken_costs_only_time(
     """Then what changed is copied while the writers are held, as on other filesystems."""
     project.writer("app", str(folder), every=0.002)
     wait_for(lambda: (folder / "f99").exists())
-    script = (
-        "import sys, holdfast.engine.dataset as d\n"
+    fault = (
+        "import holdfast.engine.dataset as d\n"
         "d.DatasetSnapshot.take = lambda self: d._zfs('snapshot', self.name + '/no')\n"
-        f"sys.argv = ['holdfast', 'backup', {project.name!r}, '--config', {configured(project, folder)!r}]\n"
-        "from holdfast.cli.main import main\nmain()\n"
     )
-    python = os.path.join(os.path.dirname(HOLDFAST), "python")
-    done = subprocess.run([python, "-c", script], env=project.env, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        backup_with(project, configured(project, folder), fault),
+        env=project.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert "copied while its writers are held" in done.stderr
     project.run("restore", "latest", "--source", f"path:{folder}", "--to", str(project.folder / "out"))
