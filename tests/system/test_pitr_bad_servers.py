@@ -64,7 +64,7 @@ def test_a_base_backup_from_a_standby_that_is_promoted(make_site: MakeSite) -> N
         site.caught_up()
     with site.open() as repository:
         proof = drill(site.config, repository, "shop", now=now)
-    assert proof.passed, proof.sources
+    assert proof.passed, "\n".join(proof.problems)
     _, restored = site.restore("restored", LATEST)
     assert restored.sql("SELECT max(n) FROM t") == "101"
     standby.stop()
@@ -96,7 +96,7 @@ def test_databases_come_and_go_during_a_base_backup(make_site: MakeSite) -> None
         thread.join()
     with site.open() as repository:
         proof = drill(site.config, repository, "shop", now=now)
-    assert proof.passed, proof.sources
+    assert proof.passed, "\n".join(proof.problems)
 
 
 def test_pg_wal_on_a_volume_of_its_own_and_checksums(make_site: MakeSite, open_folders: Path) -> None:

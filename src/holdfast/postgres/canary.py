@@ -52,7 +52,10 @@ def record_canary(
         point = session.query(f"SELECT pg_create_restore_point('{name}')::text AS lsn, clock_timestamp() AS time")[0]
         after = session.query(_PLACE)[0]
         quiet = before == after and before["next"] == before["open"]
-        changing = () if quiet else _changing(facts, _facts(server, names, digest=compare == "digest"))
+        if quiet:
+            changing = _going(facts, databases(session))
+        else:
+            changing = _changing(facts, _facts(server, names, digest=compare == "digest"))
         session.execute("SELECT pg_switch_wal()")
         canary = Canary(xid=xid, name=name, lsn=str(point["lsn"]), time=_time(point["time"]), quiet=quiet)
     return Recorded(facts, changing, canary)
@@ -65,6 +68,11 @@ def heartbeat(session: Session) -> int:
 
 def _facts(server: Server, names: list[str], *, digest: bool) -> tuple[DatabaseFacts, ...]:
     return cluster_facts(server, names, digest=digest, logged=True).databases if names else ()
+
+
+def _going(found: Sequence[DatabaseFacts], present: Sequence[str]) -> tuple[str, ...]:
+    """Databases whose removal began: PostgreSQL marks them invalid before it begins a transaction (dropdb(), 15.4)."""
+    return tuple(sorted({database.name for database in found} - set(present)))
 
 
 def _changing(before: Sequence[DatabaseFacts], after: Sequence[DatabaseFacts]) -> tuple[str, ...]:
