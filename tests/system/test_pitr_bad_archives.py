@@ -191,6 +191,8 @@ def test_a_slot_that_fell_behind_its_limit_is_named_and_begun_again(make_site: M
     assert "WAL is gone" in found[Name.SLOT_LOST].text
     drop = found[Name.SLOT_LOST].hint.partition(";")[0]
     site.cluster.sql(drop)
+    site.cluster.sql("ALTER SYSTEM RESET max_slot_wal_keep_size")
+    site.cluster.sql("SELECT pg_reload_conf()")
     assert setup(site.config, site.source, apply=True).ready
     with site.archiving():
         fill(site.cluster)
