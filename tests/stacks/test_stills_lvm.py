@@ -22,10 +22,10 @@ from pathlib import Path
 import pytest
 
 from holdfast.engine import ground, lvm, still, thinvolume
-from tests.stacks.conftest import HOLDFAST, Project, wait_for
+from tests.stacks.conftest import Project, wait_for
 from tests.stacks.test_freeze import consistent
 from tests.stacks.test_instant import manifest
-from tests.stacks.test_stills import configured
+from tests.stacks.test_stills import HANGS, backup_with, configured
 from tests.support.guest import inside, run_tests_in_guest
 
 pytestmark = pytest.mark.soak
@@ -129,14 +129,8 @@ def test_what_changed_is_read_in_the_snapshot(kind: str, project: Project, folde
 @pytest.mark.parametrize("watchdog", [True, False])
 def test_a_kill_leaves_no_snapshot(watchdog: bool, project: Project, folder: Path, group: Group) -> None:
     """The watchdog removes it; and where that dies, too, the next start does."""
-    script = (
-        "import sys, time, holdfast.services.freeze as f\n"
-        "f.FrozenTree.scan = lambda self, spool: time.sleep(600)\n"
-        f"sys.argv = ['holdfast', 'backup', {project.name!r}, '--config', {configured(project, folder)!r}]\n"
-        "from holdfast.cli.main import main\nmain()\n"
-    )
-    python = os.path.join(os.path.dirname(HOLDFAST), "python")
-    process = subprocess.Popen([python, "-c", script], env=project.env, start_new_session=True)
+    argv = backup_with(project, configured(project, folder), HANGS)
+    process = subprocess.Popen(argv, env=project.env, start_new_session=True)
     wait_for(lambda: len(group.traces()) == 3, 60)  # the volume, its folder, its mount
     wait_for(lambda: project.status("app") == "running", 30)
     before = (folder / "log").stat().st_size

@@ -15,6 +15,7 @@ import pytest
 
 from deployments.local.machine import find_tool
 from holdfast.engine import dataset, ground, still
+from holdfast.engine.at_rest import at_rest
 from holdfast.errors import SourceUnreadable
 from tests.stacks.conftest import Project, wait_for
 from tests.stacks.test_freeze import consistent
@@ -115,6 +116,8 @@ def test_what_a_clone_shows(pool: tuple[str, Path], tmp_path: Path) -> None:
     file = top / "inner" / ".hidden" / "file"
     file.write_text("x")
     assert ground.ground_of(str(file.parent)).kind == "zfs"
+    said = at_rest(str(file.parent))  # this ZFS encrypts nothing, and what its pool lies on is not looked at
+    assert (said.encrypted, said.words[:3]) == (None, "zfs")
     assert dataset.dataset_of(str(top), {os.stat(path).st_dev for path in (top, top / "inner")}) is None
     assert dataset.dataset_of(str(tmp_path), {os.stat(tmp_path).st_dev}) is None
     place = still.place_of(str(file.parent), {os.stat(file).st_dev})

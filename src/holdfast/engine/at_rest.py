@@ -14,11 +14,12 @@ import errno
 import fcntl
 import os
 import struct
-import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from holdfast.engine.ground import mount_below
+from holdfast.engine.ground import ZFS, mount_of, zfs_program
+from holdfast.engine.programs import run
+from holdfast.errors import SourceUnreadable
 
 _ENCRYPTING = frozenset({"ecryptfs", "fuse.gocryptfs", "fuse.encfs", "fuse.cryfs", "fuse.securefs"})
 _ELSEWHERE = ("nbd", "rbd", "drbd")
@@ -27,6 +28,7 @@ _GET_POLICY = 0xC0096616
 """FS_IOC_GET_ENCRYPTION_POLICY_EX of linux/fscrypt.h."""
 _POLICY_BYTES = 24
 _NONE_HERE = (errno.ENODATA, errno.ENOTTY, errno.EOPNOTSUPP)
+_SECONDS = 5.0
 _DEPTH = 8
 """Layers of loop devices: more of them than this are a mistake."""
 
@@ -45,13 +47,12 @@ def at_rest(path: str, *, sysfs: str = "/sys") -> AtRest:
 
 
 def _at_rest(path: str, sysfs: str, depth: int) -> AtRest:
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
-        kind, source = mount_below(file.read(), path)[:2]
+    kind, source, _, _ = mount_of(path)
     if kind in _ENCRYPTING:
         return AtRest(True, kind)
     if _has_policy(path):
         return AtRest(True, f"{kind} with fscrypt")
-    if kind == "zfs":
+    if kind in ZFS:
         return _zfs(source)
     devices = list(_devices(path, kind, source, sysfs))
     if not devices:
@@ -80,18 +81,14 @@ def _has_policy(path: str) -> bool:
 
 def _zfs(dataset: str) -> AtRest:
     """ZFS's own encryption. Its devices are not looked at: what it does not encrypt may still lie on dm-crypt."""
+    program = zfs_program()
+    if program is None:
+        return AtRest(None, "zfs, and there is no program zfs here to ask")
     try:
-        done = subprocess.run(
-            ["zfs", "get", "-H", "-o", "value", "encryption", dataset],
-            capture_output=True,
-            text=True,
-            timeout=5,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return AtRest(None, "zfs, which cannot be asked from here")
-    value = done.stdout.strip()
-    if done.returncode == 0 and value not in ("", "off", "-"):
+        value = run([program, "get", "-H", "-o", "value", "encryption", dataset], dataset, seconds=_SECONDS).strip()
+    except SourceUnreadable as error:
+        return AtRest(None, f"zfs, which does not say: {error.found or error}")
+    if value not in ("", "off", "-"):
         return AtRest(True, f"zfs with {value}")
     return AtRest(None, "zfs without encryption of its own; what its pool lies on was not looked at")
 

@@ -15,22 +15,16 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
-import subprocess
-import tempfile
-import time
 from collections.abc import Collection
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
+from holdfast.engine import showcase
 from holdfast.engine.ground import ZFS, mount_of, zfs_program
+from holdfast.engine.programs import once_idle, run
 from holdfast.errors import SourceUnreadable
-from holdfast.model.environment import for_children
 
 KIND = "zfs"
-_NAME = "holdfast-still-"
-_TOP = "top"
-_SECONDS, _BUSY_SECONDS = 60.0, 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +36,8 @@ class Dataset:
 
     def plan(self) -> DatasetSnapshot:
         """A snapshot to take."""
-        token = secrets.token_hex(8)
-        return DatasetSnapshot(f"{self.top}@{_NAME}{token}", os.path.join(tempfile.gettempdir(), _NAME + token))
+        name = showcase.new_name()
+        return DatasetSnapshot(f"{self.top}@{name}", showcase.folder_of(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +59,7 @@ class DatasetSnapshot:
 
     def show(self) -> str:
         """`zfs clone`, mounted read-only; where. Raises: SourceUnreadable."""
-        os.mkdir(self.folder, 0o700)
-        top = os.path.join(self.folder, _TOP)
+        top = showcase.make(self.folder)
         _zfs("clone", "-o", "readonly=on", "-o", f"mountpoint={top}", self.name, _clone_of(self.name))
         return top
 
@@ -86,31 +79,17 @@ def dataset_of(path: str, devices: Collection[int]) -> Dataset | None:
 
 def remove_snapshot(name: str, folder: str) -> None:
     """Remove a snapshot and its clone; what is not there is fine. Raises: SourceUnreadable."""
-    if f"@{_NAME}" not in name or not os.path.basename(folder).startswith(_NAME):
+    if f"@{showcase.NAME}" not in name or os.path.basename(folder) != name.rpartition("@")[2]:
         raise SourceUnreadable("this is no snapshot of ours", which=name)
     for each in (_clone_of(name), name):
         if _exists(each):
-            _destroy(each)
-    for each in (os.path.join(folder, _TOP), folder):
-        with suppress(FileNotFoundError):
-            os.rmdir(each)
+            once_idle(partial(_zfs, "destroy", each))
+    showcase.remove(folder)
 
 
 def _clone_of(snapshot: str) -> str:
     dataset, _, own = snapshot.partition("@")
     return f"{dataset.partition('/')[0]}/{own}"
-
-
-def _destroy(name: str) -> None:
-    """What was just read may be in use for a moment longer: by a daemon that gives files back late, or an indexer."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            return _zfs("destroy", name)
-        except SourceUnreadable as error:
-            if "busy" not in (error.found or "") or time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
 
 
 def _exists(name: str) -> bool:
@@ -126,18 +105,6 @@ def _exists(name: str) -> bool:
 def _zfs(*arguments: str) -> None:
     found = zfs_program()
     if found is None:
-        raise SourceUnreadable(
-            "the program zfs is not here any more", which=arguments[-1], hint=f"zfs destroy {arguments[-1]}"
-        )
-    try:
-        done = subprocess.run(
-            [found, *arguments], capture_output=True, text=True, timeout=_SECONDS, check=False, env=for_children()
-        )
-    except subprocess.TimeoutExpired as error:
-        raise SourceUnreadable(
-            f"zfs {arguments[0]} does not end", which=arguments[-1], wanted=f"within {_SECONDS:.0f} s"
-        ) from error
-    if done.returncode != 0:
-        raise SourceUnreadable(
-            f"zfs {arguments[0]} failed", which=arguments[-1], found=done.stderr.strip(), hint="run as root"
-        )
+        hint = "install it; what was made is removed by the next start"
+        raise SourceUnreadable("the program zfs is not here any more", which=arguments[-1], hint=hint)
+    run([found, *arguments], arguments[-1])

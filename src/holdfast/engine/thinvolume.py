@@ -19,25 +19,20 @@ from __future__ import annotations
 import json
 import logging
 import os
-import secrets
-import tempfile
-import time
 from collections.abc import Collection, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
+from holdfast.engine import showcase
 from holdfast.engine.ground import ON_THIN, Mount, lvm_program, mount_of, volume_kind
-from holdfast.engine.lvm import lvm, run, volumes, wait_for_makers
+from holdfast.engine.lvm import lvm, volumes, wait_for_makers
+from holdfast.engine.programs import once_idle, run
 from holdfast.errors import SourceUnreadable
 
 log = logging.getLogger(__name__)
 
 KIND = "lvm"
-_NAME = "holdfast-still-"
-_TOP = "top"
 _MOST_FULL = 90.0
 _OPTIONS = {"ext4": "ro,nosuid,nodev,noexec", "xfs": "ro,nosuid,nodev,noexec,nouuid"}
-_BUSY_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +45,8 @@ class ThinVolume:
 
     def plan(self) -> ThinSnapshot:
         """A snapshot to take."""
-        token = secrets.token_hex(8)
-        return ThinSnapshot(
-            self.top, self.filesystem, _NAME + token, os.path.join(tempfile.gettempdir(), _NAME + token)
-        )
+        name = showcase.new_name()
+        return ThinSnapshot(self.top, self.filesystem, name, showcase.folder_of(name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +67,12 @@ class ThinSnapshot:
     def take(self) -> None:
         """`lvcreate --snapshot`, and mount it. Raises: SourceUnreadable."""
         lvm("lvcreate", "--yes", "--snapshot", "--setactivationskip", "n", "--name", self.name, self.origin)
-        try:
-            os.mkdir(self.folder, 0o700)
-            os.mkdir(self.show())
-        except OSError as error:
-            raise SourceUnreadable("cannot make a folder", which=self.folder, found=error.strerror) from error
-        options = _OPTIONS[self.filesystem]
-        run(["mount", "-t", self.filesystem, "-o", options, f"/dev/{self._volume}", self.show()], self._volume)
+        top, options = showcase.make(self.folder), _OPTIONS[self.filesystem]
+        run(["mount", "-t", self.filesystem, "-o", options, f"/dev/{self._volume}", top], self._volume)
 
     def show(self) -> str:
         """Where it is mounted."""
-        return os.path.join(self.folder, _TOP)
+        return showcase.top_of(self.folder)
 
     @property
     def _volume(self) -> str:
@@ -137,25 +125,11 @@ def _fullness(group: str, pool: str, found: Sequence[dict[str, str]]) -> float:
 def remove_snapshot(volume: str, folder: str) -> None:
     """Unmount and remove a snapshot; what is not there is fine. Raises: SourceUnreadable."""
     group, _, name = volume.partition("/")
-    if not name.startswith(_NAME) or os.path.basename(folder) != name:
+    if not name.startswith(showcase.NAME) or os.path.basename(folder) != name:
         raise SourceUnreadable("this is no snapshot of ours", which=volume)
     wait_for_makers(name)
-    top = os.path.join(folder, _TOP)
-    _unmount(top, volume)
+    if os.path.ismount(top := showcase.top_of(folder)):
+        once_idle(lambda: run(["umount", top], volume))
     if any((each["vg_name"], each["lv_name"]) == (group, name) for each in volumes()):
         lvm("lvremove", "--yes", "--force", volume)
-    for path in (top, folder):
-        with suppress(FileNotFoundError):
-            os.rmdir(path)
-
-
-def _unmount(top: str, volume: str) -> None:
-    """What was just read may be in use for a moment longer."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while os.path.ismount(top):
-        try:
-            run(["umount", top], volume)
-        except SourceUnreadable:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.2)
+    showcase.remove(folder)

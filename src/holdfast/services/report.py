@@ -15,6 +15,7 @@ import msgspec
 from holdfast.config.place import state_folder
 from holdfast.model.monitor import Finding, Severity, Trend
 from holdfast.policy.freshness import Seen
+from holdfast.store.durable import publish, write_unfinished
 
 log = logging.getLogger(__name__)
 
@@ -87,9 +88,6 @@ def last_report() -> MonitorReport | None:
 
 def write_whole(path: str, document: bytes) -> None:
     """Write a file of the host's own, whole or not at all. Raises: OSError."""
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-    with open(f"{path}.part", "wb") as file:
-        file.write(document)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(f"{path}.part", path)
+    folder = os.path.dirname(path)
+    os.makedirs(folder, mode=0o700, exist_ok=True)
+    publish(write_unfinished(folder, document), path, replace=True)

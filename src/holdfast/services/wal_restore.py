@@ -18,6 +18,7 @@ from holdfast.errors import RestoreError, WalMissing
 from holdfast.model.wal import DEFAULT_SEGMENT_SIZE, WalKind, WalName, WalSegment, history_name, parse_wal_name
 from holdfast.policy.recovery import RecoveryPlan
 from holdfast.policy.wal import Stock
+from holdfast.repository.cores import AT_WORK
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.shipping import partial_of
@@ -88,12 +89,11 @@ def bring_all(
 
     Raises: as `prefetch`.
     """
-    working = threading.Semaphore(os.cpu_count() or 1)
     buffers = threading.local()
 
     def bring(job: tuple[WalName, str]) -> int:
         sealed = archive.sealed(job[0])
-        with working:
+        with AT_WORK:
             if not hasattr(buffers, "buffer"):
                 buffers.buffer = bytearray(_BUFFER)
             written = _write_pieces(os.path.join(folder, job[1]), archive.pieces(job[0], sealed, buffers.buffer))
