@@ -7,7 +7,7 @@ import time
 from prefect import get_run_logger
 
 from holdfast.errors import VerificationFailed
-from holdfast.repository.check import Checked
+from holdfast.repository.check_trees import Checked
 from holdfast.services.verify import VerifyReport, verify
 from tasks.artifacts import seconds, show_table, size
 from tasks.common import Ticker, configuration, explained, repository_of, step

@@ -179,6 +179,10 @@ def test_zeros_do_not_make_up_for_a_wrong_size(enemy: Enemy, tmp_path: Path, pie
     assert len(report.damaged) == 1
     assert f"wanted {size}, found {sum(map(len, pieces))}" in report.damaged[0]
     assert not (tmp_path / "out" / "odd").exists()
+    told = verify(opened)
+    assert len(told.problems) == 1
+    assert f"wanted {size} bytes, found {sum(map(len, pieces))} in its blobs" in told.problems[0]
+    assert [line.rpartition("/")[2] for line in told.affected] == ["odd"]
 
 
 def test_directories_without_end(enemy: Enemy, tmp_path: Path) -> None:

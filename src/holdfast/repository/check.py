@@ -3,7 +3,7 @@
 Rules upheld here:
 - Checking goes on after a finding: one damaged object hides no other.
 - Structure (always): every index file opens, every pack that an index names is there with the right size, every tree
-  of every snapshot reads, every blob that a tree names is indexed.
+  of every snapshot reads, and everything that it names is there (`check_trees`).
 - Data (all, or a share of the packs): the pack's SHA-256 is its name, its header agrees with the index, and every blob
   in it decrypts, decompresses and hashes to its id.
 - What is damaged is traced to the files of the snapshots that need it.
@@ -12,46 +12,26 @@ Rules upheld here:
 from __future__ import annotations
 
 import hashlib
-import os
 import random
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound, UnsafeName
+from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
 from holdfast.model.ids import BlobId
-from holdfast.model.snapshot import Snapshot
 from holdfast.repository.blobs import batches, open_blob, open_blobs
 from holdfast.repository.cache import origin_of
+from holdfast.repository.check_trees import Checked, TreeCheck
 from holdfast.repository.crypto import MasterKey
-from holdfast.repository.gofields import unquote
 from holdfast.repository.index import Index, Location, packs_in
 from holdfast.repository.objects import Folder, corrupt, key_of, name_of
 from holdfast.repository.pack import BlobKind, PackedBlob, header_size, parse_header
-from holdfast.repository.reader import BlobReader
 from holdfast.repository.repository import Repository
-from holdfast.repository.tree import Node
 
 _READERS = 3
 """Threads that read packs and check them: each holds one, and what it is cut into."""
-
-
-@dataclass(slots=True)
-class Checked:
-    """What was looked at and what was found. `problems` are damage, `notices` are not; `affected` names lost files."""
-
-    snapshots: int = 0
-    trees: int = 0
-    blobs: int = 0
-    packs: int = 0
-    packs_read: int = 0
-    bytes_read: int = 0
-    problems: list[HoldfastError] = field(default_factory=list)
-    affected: list[str] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
 
 
 class _Listed(NamedTuple):
@@ -82,7 +62,6 @@ class Checker:
         self._lost: set[str] = set()
         self._broken: set[str] = set()
         self._damaged: set[tuple[BlobKind, BlobId]] = set()
-        self._snapshots: tuple[Snapshot, ...] = ()
         self._reading: deque[Future[_Read]] = deque()
 
     def load(self) -> None:
@@ -98,6 +77,9 @@ class Checker:
 
         Raises: errors of the store that are not about single objects.
         """
+        trees = TreeCheck(
+            self._repository, self._store, self._index, self.done, self._damaged, self._on_progress, self._take_done
+        )
         with ThreadPoolExecutor(_READERS, "check") as pool:
             try:
                 self._reading.extend(
@@ -105,7 +87,7 @@ class Checker:
                     for pack in self._chosen(read_share, choose or random.Random())  # noqa: S311  a sample, no secret
                 )
                 # Trees are looked at while packs are read: the one is Python's work, the other that of C libraries.
-                self._check_snapshots()
+                trees.check()
                 while self._reading:
                     self._take_read(self._reading.popleft())
             except BaseException:
@@ -113,8 +95,8 @@ class Checker:
                 raise
         if self._lost or self._broken:
             self._find_damaged()
-        if self._damaged:
-            self._trace()
+        if self._damaged or trees.misfits:
+            trees.trace()
         return self.done
 
     # --- index and packs ----------------------------------------------------------------------------------------------
@@ -152,6 +134,10 @@ class Checker:
         packs = sorted(self._packs)
         count = len(packs) if share >= 1 else max(1, round(len(packs) * share)) if packs and share > 0 else 0
         return choose.sample(packs, count)
+
+    def _take_done(self) -> None:
+        if self._reading and self._reading[0].done():
+            self._take_read(self._reading.popleft())
 
     def _take_read(self, reading: Future[_Read]) -> None:
         pack, size, errors = reading.result()
@@ -202,71 +188,6 @@ class Checker:
         except HoldfastError:
             data = b""
         return [blob for blob in blobs if next(_unreadable_blobs(self._key, pack, data, [blob]), None) is not None]
-
-    # --- snapshots ----------------------------------------------------------------------------------------------------
-
-    def _check_snapshots(self) -> None:
-        listed = self._repository.snapshots()
-        self._snapshots = listed.snapshots
-        self.done.snapshots = len(listed.snapshots)
-        self.done.problems.extend(listed.damaged)
-        reader = BlobReader(self._store, self._key, self._index)
-        seen: set[str] = set()
-        for snapshot in listed.snapshots:
-            self._check_tree(reader, snapshot.tree, seen)
-            self._on_progress(self.done)
-
-    def _check_tree(self, reader: BlobReader, root: str, seen: set[str]) -> None:
-        waiting = [root]
-        while waiting:
-            tree = waiting.pop()
-            if tree in seen:
-                continue
-            seen.add(tree)
-            self.done.trees += 1
-            if self._reading and self._reading[0].done():
-                self._take_read(self._reading.popleft())
-            try:
-                nodes = reader.load_tree(tree)
-                for node in nodes:
-                    unquote(node.name)
-            except (CorruptObject, ObjectNotFound, UnsafeName) as error:
-                self.done.problems.append(error)
-                self._damaged.add((BlobKind.TREE, BlobId(bytes.fromhex(tree))))
-                continue
-            for node in nodes:
-                self._check_blobs(reader, node)
-            waiting.extend(node.subtree for node in nodes if node.subtree)
-
-    def _check_blobs(self, reader: BlobReader, node: Node) -> None:
-        for text in node.blobs:
-            blob = BlobId(bytes.fromhex(text))
-            if not self._index.has(BlobKind.DATA, blob) and (BlobKind.DATA, blob) not in self._damaged:
-                self._damaged.add((BlobKind.DATA, blob))
-                try:
-                    reader.locate(BlobKind.DATA, blob)
-                except CorruptObject as error:
-                    self.done.problems.append(error)
-
-    def _trace(self) -> None:
-        """Name the files that need what is damaged."""
-        reader = BlobReader(self._store, self._key, self._index)
-        for snapshot in self._snapshots:
-            stack = [(b"", snapshot.tree)]
-            while stack:
-                parent, tree = stack.pop()
-                if (BlobKind.TREE, BlobId(bytes.fromhex(tree))) in self._damaged:
-                    self._affect(snapshot, parent + b"/ (and all below it)")
-                    continue
-                for node in reader.load_tree(tree):
-                    path = parent + b"/" + unquote(node.name)
-                    if any((BlobKind.DATA, BlobId(bytes.fromhex(blob))) in self._damaged for blob in node.blobs):
-                        self._affect(snapshot, path)
-                    if node.subtree:
-                        stack.append((path, node.subtree))
-
-    def _affect(self, snapshot: Snapshot, path: bytes) -> None:
-        self.done.affected.append(f"{snapshot.short_id} {snapshot.source}: {os.fsdecode(path)}")
 
 
 def _unreadable_blobs(key: MasterKey, pack: str, data: bytes, blobs: list[PackedBlob]) -> Iterator[CorruptObject]:

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from holdfast.repository.check import Checked, Checker
+from holdfast.repository.check import Checker
+from holdfast.repository.check_trees import Checked
 from holdfast.repository.repository import Repository
 from holdfast.services.proofs import Verification, store_verification
 from holdfast.services.restore import reading
