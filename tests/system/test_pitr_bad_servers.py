@@ -15,8 +15,11 @@ from holdfast.errors import (
     HoldfastError,
     WalNotReady,
 )
+from holdfast.postgres import canary
+from holdfast.postgres.facts import databases
 from holdfast.services.backup import take_backup
 from holdfast.services.bases import base_source
+from holdfast.services.databases import server_of
 from holdfast.services.drill import drill
 from holdfast.services.wal_setup import setup
 from tests.support.pitr import LATEST, MakeSite, fill, now
@@ -68,6 +71,21 @@ def test_a_base_backup_from_a_standby_that_is_promoted(make_site: MakeSite) -> N
     _, restored = site.restore("restored", LATEST)
     assert restored.sql("SELECT max(n) FROM t") == "101"
     standby.stop()
+
+
+def test_a_database_whose_removal_begins_while_rows_are_recorded(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL marks it before it begins a transaction: nothing but a second look at the list shows it."""
+    site = make_site()
+    site.cluster.sql("CREATE DATABASE going")
+    looks = iter((lambda found: found, lambda found: [name for name in found if name != "going"]))
+    monkeypatch.setattr(canary, "databases", lambda session: next(looks)(databases(session)))
+    with server_of(site.config, site.source.spec) as server:
+        recorded = canary.record_canary(server, "here")
+    assert recorded.canary.quiet
+    assert "going" in {database.name for database in recorded.databases}
+    assert recorded.changing == ("going",)
 
 
 def test_databases_come_and_go_during_a_base_backup(make_site: MakeSite) -> None:

@@ -38,11 +38,12 @@ def command(access: Access) -> int:
 def _verdict(report: StatusReport) -> int:
     """The exit code by the worst that is known. Raises: FindingsOpen."""
     findings = report.seen.findings if report.seen else ()
-    bad = [*report.damaged, *(str(finding) for finding in findings if finding.severity == "critical")]
+    critical = [finding for finding in findings if finding.severity == "critical"]
+    bad = [*report.damaged, *map(str, critical)]
     if bad:
-        hint = "holdfast verify --read-data" if report.damaged else findings[0].hint
+        hint = "holdfast verify --read-data" if report.damaged else critical[0].hint
         what = f"{len(bad)} critical finding{'s' if len(bad) > 1 else ''}"
-        raise FindingsOpen(what, which=report.location, hint=hint)
+        raise FindingsOpen(what, which=report.location, found=bad[0], hint=hint)
     return 3 if report.outdated or any(finding.severity == "warning" for finding in findings) else 0
 
 
