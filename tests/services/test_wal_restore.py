@@ -11,6 +11,7 @@ import pytest
 import zstandard
 
 from holdfast.errors import CorruptObject, RestoreError, WalMissing
+from holdfast.model.wal import WalName
 from holdfast.repository.cores import cores, workers_for
 from holdfast.repository.wal_archive import WalArchive, WalHeader
 from holdfast.services import wal_restore
@@ -32,15 +33,15 @@ class Watched(WalArchive):
         self.asking, self.working = Most(), Most()
         self.all_ask = threading.Barrier(FETCHING, timeout=20)
 
-    def sealed(self, name: object) -> bytes:
+    def sealed(self, name: WalName) -> bytes:
         with self.asking:
             if self.asking.calls <= FETCHING and not self.all_ask.broken:  # the first ones wait for each other
                 self.all_ask.wait()
-            return super().sealed(name)  # type: ignore[arg-type]
+            return super().sealed(name)
 
-    def pieces(self, *arguments: object) -> Iterator[memoryview]:
+    def pieces(self, name: WalName, sealed: bytes, buffer: bytearray) -> Iterator[memoryview]:
         with self.working:
-            yield from super().pieces(*arguments)  # type: ignore[arg-type]
+            yield from super().pieces(name, sealed, buffer)
 
 
 class Most:

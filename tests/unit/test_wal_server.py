@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import msgspec
 import pytest
 
 from holdfast.model.wal_state import Archiver, Disk, Limits, Name, Replica, ServerWal, Slot, StandbyLag
@@ -71,7 +72,7 @@ def test_a_finding_about_a_disk_says_what_holds_the_wal_and_how_long_it_lasts() 
 
 
 def replica(state: str = "streaming", **lag: float) -> Replica:
-    return Replica(name="r", client="10.0.0.7", state=state, **lag)  # type: ignore[arg-type]
+    return msgspec.convert({"name": "r", "client": "10.0.0.7", "state": state, **lag}, Replica)
 
 
 @pytest.mark.parametrize(
