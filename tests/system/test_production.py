@@ -110,28 +110,9 @@ def test_what_the_compose_file_says_backs_up(
     assert worker_image == "holdfast-worker"
     volume = engine_client.volumes.create("shop-data")
     (Path(volume.attrs["Mountpoint"]) / "name").write_text("of production")
-    (tmp_path / "secrets").mkdir()
-    for name in ("prefect-database", "holdfast-password"):
-        (tmp_path / "secrets" / name).write_text("correct-horse")
-    (tmp_path / "holdfast.yaml").write_text(
-        "version: 1\nhostname: host-a\nengine: {url: unix:///var/run/docker.sock}\n"
-        "repository: {url: /var/lib/holdfast/repository, password_file: /run/secrets/holdfast-password}\n"
-        "stacks: {shop: {volumes: [shop-data], schedule: '0 3 * * *'}}\n"
-    )
     listen = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250 + 1}.9"
-    run = compose(
-        PRODUCTION / "compose.yaml",
-        tmp_path,
-        {
-            "DOCKER_HOST": engine_socket,
-            "POSTGRES_IMAGE": postgres_image,
-            "LISTEN": listen,
-            "HOLDFAST_CONFIG_DIR": str(tmp_path),
-            "SECRETS": str(tmp_path / "secrets"),
-            "DOCKER_SOCKET": engine_socket.removeprefix("unix://"),
-            "DOCKER_VOLUMES": str(Path(volume.attrs["Mountpoint"]).parents[1]),
-        },
-    )
+    folder = str(Path(volume.attrs["Mountpoint"]).parents[1])
+    run = production(tmp_path, engine_socket, POSTGRES_IMAGE=postgres_image, LISTEN=listen, DOCKER_VOLUMES=folder)
     try:
         run("up", "-d", "--no-build")
         run("run", "--rm", "--no-deps", "--entrypoint", "holdfast", "worker", "init")
@@ -159,6 +140,25 @@ def test_what_the_compose_file_says_backs_up(
     finally:
         run("down", "-v", "-t", "5")
         volume.remove()
+
+
+def production(folder: Path, engine_socket: str, **variables: str) -> Compose:
+    """Compose on the production file, with one stack, secrets and an engine of the test's own."""
+    (folder / "secrets").mkdir()
+    for name in ("prefect-database", "holdfast-password"):
+        (folder / "secrets" / name).write_text("correct-horse")
+    (folder / "holdfast.yaml").write_text(
+        "version: 1\nhostname: host-a\nengine: {url: unix:///var/run/docker.sock}\n"
+        "repository: {url: /var/lib/holdfast/repository, password_file: /run/secrets/holdfast-password}\n"
+        "stacks: {shop: {volumes: [shop-data], schedule: '0 3 * * *'}}\n"
+    )
+    own = {
+        "DOCKER_HOST": engine_socket,
+        "DOCKER_SOCKET": engine_socket.removeprefix("unix://"),
+        "HOLDFAST_CONFIG_DIR": str(folder),
+        "SECRETS": str(folder / "secrets"),
+    }
+    return compose(PRODUCTION / "compose.yaml", folder, {**own, **variables})
 
 
 def container_of(client: docker.DockerClient, service: str) -> Any:
