@@ -204,7 +204,7 @@ def test_a_pack_that_is_listed_and_cannot_be_had_is_a_problem(tmp_path: Path, re
 
 
 def test_index_files_are_checked_on_the_store_not_in_the_cache(tmp_path: Path, repository: Repository) -> None:
-    repository.store = CachedStore(repository.store, tmp_path / "cache")
+    repository = open_repository(CachedStore(repository.store, tmp_path / "cache"), PASSWORD)
     repository.refresh()
     for path in (tmp_path / "repo" / "index").iterdir():
         _flip(path)

@@ -15,7 +15,7 @@ from holdfast.model.entry import Entry, Kind
 from holdfast.model.wal import Lsn, WalSegment
 from holdfast.policy.recovery import needed_by
 from holdfast.policy.retention import Duration, Rules
-from holdfast.repository.repository import Repository
+from holdfast.repository.repository import Opened, Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.backup import take_backup
 from holdfast.services.bases import bases_of
@@ -84,7 +84,7 @@ def repository(filled: Repository) -> Repository:
     store = MemoryStore()
     for info in filled.store.list(""):
         store.put(info.key, filled.store.get(info.key))
-    return Repository(store, filled.key, filled.key_id, filled.id)
+    return Repository(store.location, Opened(store, filled.key, filled.key_id, filled.id))
 
 
 @pytest.fixture(scope="module")

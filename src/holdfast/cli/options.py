@@ -30,11 +30,11 @@ class Access:
         """How to reach the repository. Raises: ConfigError."""
         return resolve_access(repo=self._repo, password_file=self._password_file, config=self._config)
 
-    def open(self) -> Repository:
-        """The repository. Raises: ConfigError, and what opening it raises."""
+    def open(self, *, beside: bool = False) -> Repository:
+        """The repository; `beside` as in `services.access`. Raises: ConfigError, and what opening it raises."""
         from holdfast.services.access import open_repository_at
 
-        return open_repository_at(self.resolve())
+        return open_repository_at(self.resolve(), beside=beside)
 
     def init(self) -> Repository:
         """A new repository. Raises: ConfigError, RepositoryExists, the store's errors."""

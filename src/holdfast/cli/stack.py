@@ -20,10 +20,10 @@ def back_up_stacks(
     access: Access, names: Sequence[str], *, allow_empty: bool, on_progress: OnProgress
 ) -> list[BackupReport]:
     """Back up stacks, one after the other. Raises: as `services.stacks.back_up`."""
-    from holdfast.services.stacks import back_up
+    with access.open(beside=True) as repository:
+        from holdfast.services.stacks import back_up
 
-    config, chosen = access.stacks(names)
-    with access.open() as repository:
+        config, chosen = access.stacks(names)
         return [
             back_up(
                 config,

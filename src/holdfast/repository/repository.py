@@ -3,6 +3,8 @@
 Rules upheld here:
 - `config` is the commit of `init`; nothing is initialised over an existing repository, or what is left of one.
 - A writer or a deleter holds a lock *before* it loads the index: what it believes to be stored cannot be pruned away.
+- Opening takes half a second of one core, for passwords must not be guessed. It can be begun (`begin_opening`): whoever
+  needs the repository first waits for the end, and learns there what is wrong with it.
 - Format version 2 only: version 1 has no compression, and `restic migrate upgrade_repo_v2` makes it 2 in seconds.
 
 Source: restic doc/design.rst, "Repository Layout", "Repository Format".
@@ -11,9 +13,12 @@ Source: restic doc/design.rst, "Repository Layout", "Repository Format".
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from functools import cached_property
+from typing import NamedTuple
 
 import msgspec
 
@@ -48,15 +53,29 @@ class _ConfigJson(msgspec.Struct, kw_only=True):
     chunker_polynomial: str
 
 
-class Repository:
-    """An open repository. `init` and `open_repository` make it; it closes its store."""
+class Opened(NamedTuple):
+    """What opening a repository gives: its store, its master key and the key file that held it, its id."""
 
-    def __init__(self, store: Store, key: MasterKey, key_id: str, repository_id: str) -> None:
-        self.store = store
-        self.key = key
-        self.key_id = key_id
-        self.id = repository_id
+    store: Store
+    key: MasterKey
+    key_id: str
+    id: str
+
+
+class Repository:
+    """A repository that is open, or is being opened; it closes its store.
+
+    `init`, `open_repository` and `begin_opening` make it. Of one that is being opened everything but `location`,
+    `connections` and `opening` waits, and raises what opening it raises.
+    """
+
+    def __init__(self, location: str, opened: Opened | Future[Opened]) -> None:
+        self.location = location
+        """Where it is, without credentials."""
         self.connections = CONNECTIONS
+        self._opened: Future[Opened] = opened if isinstance(opened, Future) else Future()
+        if isinstance(opened, Opened):
+            self._opened.set_result(opened)
 
     def __repr__(self) -> str:
         return f"Repository({self.location!r})"
@@ -65,12 +84,34 @@ class Repository:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.store.close()
+        # Nobody waits here: what is still being opened was not needed, or was broken off.
+        if self._opened.done() and self._opened.exception() is None:
+            self.store.close()
 
     @property
-    def location(self) -> str:
-        """Where it is, without credentials."""
-        return self.store.location
+    def opening(self) -> bool:
+        """Whether it is still being opened."""
+        return not self._opened.done()
+
+    @property
+    def store(self) -> Store:
+        """Where its objects are."""
+        return self._opened.result().store
+
+    @property
+    def key(self) -> MasterKey:
+        """Its master key."""
+        return self._opened.result().key
+
+    @property
+    def key_id(self) -> str:
+        """The key file that the password opened."""
+        return self._opened.result().key_id
+
+    @property
+    def id(self) -> str:
+        """Its id, 64 hexadecimal digits."""
+        return self._opened.result().id
 
     def snapshots(self) -> SnapshotList:
         """What can be listed now, and what is damaged."""
@@ -149,11 +190,30 @@ def init(
     except ObjectExists as error:
         store.delete(f"{Folder.KEYS}/{key_id}")
         raise _exists(store) from error
-    return Repository(store, master, key_id, config.id)
+    return Repository(store.location, Opened(store, master, key_id, config.id))
 
 
 def open_repository(store: Store, password: str) -> Repository:
-    """Open a repository with one of its passwords.
+    """Open a repository with one of its passwords. Raises: as `opened_with`."""
+    return Repository(store.location, opened_with(store, password))
+
+
+def begin_opening(location: str, job: Callable[[], Opened]) -> Repository:
+    """A repository that a thread of its own opens, by a job that calls `opened_with`."""
+    opened: Future[Opened] = Future()
+
+    def run() -> None:
+        try:
+            opened.set_result(job())
+        except BaseException as error:  # noqa: BLE001  whoever needs the repository raises it
+            opened.set_exception(error)
+
+    threading.Thread(target=run, name="open", daemon=True).start()
+    return Repository(location, opened)
+
+
+def opened_with(store: Store, password: str) -> Opened:
+    """What one of a repository's passwords opens.
 
     Raises: StoreMissing, RepositoryNotFound, WrongPassword, CorruptObject, and the store's other errors.
     """
@@ -182,7 +242,7 @@ def open_repository(store: Store, password: str) -> Repository:
             found=f"version {config.version}",
             hint="restic migrate upgrade_repo_v2",
         )
-    return Repository(store, master, key_id, config.id)
+    return Opened(store, master, key_id, config.id)
 
 
 def _refuse_existing(store: Store) -> None:

@@ -23,7 +23,7 @@ from holdfast.repository.blobs import DEFAULT_LEVEL, Compressor, blob_id
 from holdfast.repository.cores import cores, workers_for
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.helpers import Helpers
-from holdfast.repository.index import MAX_BLOBS_PER_FILE, Index, write_index_file
+from holdfast.repository.index import Index, write_index_file
 from holdfast.repository.objects import Folder, key_of, name_of
 from holdfast.repository.pack import TARGET_SIZE, BlobKind, PackBuilder, PackedBlob
 from holdfast.store.base import Bytes, Store
@@ -34,6 +34,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 _INDEX_EVERY_SECONDS = 60.0
+_INDEX_EVERY_BLOBS = 1 << 14
+"""A third of what an index file may list: what waits for it, and is made on the way to it, is some 700 bytes a blob."""
 _IN_FLIGHT = 24 << 20
 
 
@@ -278,7 +280,7 @@ class BlobWriter:
         with self._lock:
             waiting = sum(map(len, self._unindexed.values()))
             late = time.monotonic() - self._indexed_at > _INDEX_EVERY_SECONDS
-            if not waiting or not (force or late or waiting >= MAX_BLOBS_PER_FILE):
+            if not waiting or not (force or late or waiting >= _INDEX_EVERY_BLOBS):
                 return
             packs, self._unindexed = self._unindexed, {}
             self._indexed_at = time.monotonic()

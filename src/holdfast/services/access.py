@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from holdfast.config.access import RepositoryAccess
 from holdfast.repository.cache import CachedStore, cache_folder
-from holdfast.repository.repository import Repository, init, open_repository
+from holdfast.repository.repository import Opened, Repository, begin_opening, init, opened_with
 from holdfast.store.base import Store
 from holdfast.store.throttle import ThrottledStore
 from holdfast.store.url import S3Url, open_store, parse_url
@@ -32,15 +32,23 @@ def store_at(access: RepositoryAccess, *, limited: bool = True) -> Store:
     return store
 
 
-def open_repository_at(access: RepositoryAccess) -> Repository:
+def open_repository_at(access: RepositoryAccess, *, beside: bool = False) -> Repository:
     """Open a repository; use it as a context manager, so that its store is closed.
+
+    With `beside` it is opened beside what the caller does meanwhile: what is wrong with it is raised when it is needed.
 
     Raises: RepositoryNotFound, WrongPassword, CorruptObject, ConfigError, and the store's errors.
     """
-    repository = open_repository(store_at(access), access.password.reveal())
+    store = store_at(access)
+
+    def opened() -> Opened:
+        found = opened_with(store, access.password.reveal())
+        if isinstance(parse_url(access.url), S3Url):
+            return found._replace(store=CachedStore(store, cache_folder(found.id)))
+        return found
+
+    repository = begin_opening(store.location, opened) if beside else Repository(store.location, opened())
     repository.connections = access.limits.connections
-    if isinstance(parse_url(access.url), S3Url):
-        repository.store = CachedStore(repository.store, cache_folder(repository.id))
     return repository
 
 

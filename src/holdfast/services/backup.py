@@ -93,6 +93,8 @@ def capture_live(repository: Repository, run: Run, source: Source) -> SourceRepo
     """Capture one source while it lives. Raises: as `capture`."""
     # The instant before anything is read: a file whose time is at or after it is read again by the next run.
     started = run.now()
+    if repository.opening and hasattr(source, "look_ahead"):
+        source.look_ahead(lambda: repository.opening)
     with repository.lock(settled=False) as lock:
         repository.refresh()
         parent = run.parent_of(repository, source)

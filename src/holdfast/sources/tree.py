@@ -5,6 +5,7 @@ Rules upheld here:
 - Nothing is followed: a symlink is an entry of its own.
 - What disappears between listing and looking is noted, not fatal; a root that cannot be read is fatal.
 - Extended attributes of every namespace the reader may see are taken (ACLs and capabilities are among them).
+- While something else is waited for it can look ahead: at names and metadata, never at contents.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ import errno
 import os
 import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from holdfast.errors import SourceNotFound, SourceUnreadable
@@ -29,6 +31,8 @@ _KINDS = {
     stat.S_IFBLK: Kind.BLOCKDEV,
 }
 _GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
+_MOST_AHEAD = 1 << 15
+"""Entries that are looked at ahead, at most: 20 MiB of them."""
 _NO_XATTRS = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.EPERM})
 
 
@@ -48,6 +52,8 @@ class TreeSource:
         self._exclude = [(pattern, compile_pattern(pattern)) for pattern in exclude]
         self._notes: list[str] = []
         self._without_xattrs: set[int] = set()
+        self._ahead: deque[Entry] = deque()
+        self._rest: Iterator[Entry] | None = None
 
     @property
     def label(self) -> str:
@@ -63,8 +69,27 @@ class TreeSource:
         """What a drill compares beside the tree itself: nothing."""
         return {"exclude": [pattern for pattern, _ in self._exclude]} if self._exclude else {}
 
+    def look_ahead(self, waiting: Callable[[], bool]) -> None:
+        """Look at the first entries now, as long as `waiting` says so; `entries` begins with them.
+
+        Raises: as `entries`.
+        """
+        self._rest = self._rest or self._walk()
+        while waiting() and len(self._ahead) < _MOST_AHEAD:
+            entry = next(self._rest, None)
+            if entry is None:
+                return
+            self._ahead.append(entry)
+
     def entries(self) -> Iterator[Entry]:
         """The root, then everything below it. Raises: SourceNotFound, SourceUnreadable."""
+        ahead, rest = self._ahead, self._rest or self._walk()
+        self._ahead, self._rest = deque(), None
+        while ahead:
+            yield ahead.popleft()
+        yield from rest
+
+    def _walk(self) -> Iterator[Entry]:
         yield self._root_entry()
         stack = [iter(self._list(b"", top=True))]
         while stack:

@@ -80,7 +80,7 @@ def _back_up_paths(
     full = [os.path.abspath(path) for path in paths]
     if len(set(full)) < len(full):
         raise ConfigError("one directory is named twice", which=", ".join(paths))
-    with access.open() as repository:
+    with access.open(beside=True) as repository:
         return take_backup(
             repository,
             "paths",
