@@ -39,7 +39,7 @@ from holdfast.repository.local_file import (
     status_of,
 )
 from holdfast.repository.pack import BlobKind
-from holdfast.repository.pending import Captured, PendingFile
+from holdfast.repository.pending import Captured, PendingFile, Pieces
 from holdfast.repository.sealing import Sealed, Wanted
 from holdfast.repository.writer import BlobWriter, SealedBlob
 
@@ -65,7 +65,7 @@ class ContentReader:
     ) -> None:
         self._blobs = blobs
         self._on_bytes, self._on_wait = on_bytes, on_wait
-        self._large: deque[Future[list[Future[list[str]]]]] = deque()
+        self._large: deque[Future[Pieces]] = deque()
         self._batch: list[PendingFile] = []
         self._batch_bytes = 0
         self._zeros: dict[int, Future[list[str]]] = {}
@@ -195,22 +195,23 @@ class ContentReader:
     # --- on the caller's thread, or the one that reads large files ----------------------------------------------------
 
     def _read_stream(self, pending: PendingFile, stream: ByteStream) -> None:
+        pieces = Pieces()
         try:
-            futures, size = self._submit_stream(stream, pending.entry)
+            size = self._submit_stream(stream, pending.entry, pieces)
         finally:
             stream.close()
         pending.outcome.size = pending.entry.size = size
-        pending.wait_for_chunks(futures)
+        pending.wait_for_pieces(pieces)
 
-    def _read_large(self, pending: PendingFile, path: bytes) -> list[Future[list[str]]]:
+    def _read_large(self, pending: PendingFile, path: bytes) -> Pieces:
         entry, captured = pending.entry, pending.outcome
-        futures: list[Future[list[str]]] = []
         try:
             fd = open_file(path)
             try:
                 for _ in range(TRIES):
+                    pieces = Pieces()
                     before = status_of(fd)
-                    futures, size = self._read_ranges(fd, before, entry)
+                    size = self._read_ranges(fd, before, entry, pieces)
                     captured.size = size
                     captured.changed = not entry.fuzzy and not held_still(before, os.fstat(fd), size)
                     _adopt(entry, look_of(before), size)
@@ -220,11 +221,10 @@ class ContentReader:
                 os.close(fd)
         except OSError as error:
             _failed(captured, error)
-            futures = []
-        return futures
+            return Pieces()
+        return pieces
 
-    def _read_ranges(self, fd: int, status: os.stat_result, entry: Entry) -> tuple[list[Future[list[str]]], int]:
-        futures: list[Future[list[str]]] = []
+    def _read_ranges(self, fd: int, status: os.stat_result, entry: Entry, pieces: Pieces) -> int:
         size = 0
         sparse = status.st_blocks * 512 < status.st_size and not entry.cut
         ranges: Iterable[tuple[int, int, bool]] = (
@@ -235,38 +235,37 @@ class ContentReader:
         os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_NOREUSE)
         for start, end, hole in ranges:
             if hole:
-                futures.extend(self._zero_chunks(end - start))
+                self._add_zeros(end - start, pieces)
                 size += end - start
             else:
-                more, count = self._submit_stream(FileRange(fd, start, end), entry)
-                futures.extend(more)
-                size += count
-        return futures, size
+                size += self._submit_stream(FileRange(fd, start, end), entry, pieces)
+        return size
 
-    def _submit_stream(self, stream: ByteStream, entry: Entry) -> tuple[list[Future[list[str]]], int]:
+    def _submit_stream(self, stream: ByteStream, entry: Entry, pieces: Pieces) -> int:
         if not entry.cut:
-            return self._cut_and_submit(cut_stream(stream))
-        futures: list[Future[list[str]]] = []
+            return self._cut_and_submit(cut_stream(stream), pieces)
         size = 0
         for group in fixed_groups(stream, entry.cut):
-            futures.append(self._blobs.submit(len(group), self._save_group, group, size, entry))
+            pieces.add(self._blobs.submit(len(group), self._save_group, group, size, entry))
             size += len(group)
             self._on_bytes(len(group))
-        return futures, size
+        return size
 
-    def _cut_and_submit(self, chunks: Iterable[memoryview]) -> tuple[list[Future[list[str]]], int]:
-        futures: list[Future[list[str]]] = []
+    def _cut_and_submit(self, chunks: Iterable[memoryview], pieces: Pieces) -> int:
         size = 0
         for chunk in chunks:
-            futures.append(self._blobs.submit(len(chunk), self._save_chunk, chunk))
+            pieces.add(self._blobs.submit(len(chunk), self._save_chunk, chunk))
             size += len(chunk)
             self._on_bytes(len(chunk))
-        return futures, size
+        return size
 
-    def _zero_chunks(self, size: int) -> list[Future[list[str]]]:
+    def _add_zeros(self, size: int, pieces: Pieces) -> None:
         self._on_bytes(size)
         whole, rest = divmod(size, MAX_SIZE)
-        return [self._zeros_of(MAX_SIZE)] * whole + ([self._zeros_of(rest)] if rest else [])
+        for _ in range(whole):
+            pieces.add(self._zeros_of(MAX_SIZE))
+        if rest:
+            pieces.add(self._zeros_of(rest))
 
     def _zeros_of(self, size: int) -> Future[list[str]]:
         future = self._zeros.get(size)

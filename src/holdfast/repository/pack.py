@@ -60,26 +60,31 @@ _LENGTH = struct.Struct("<I")
 
 
 class PackBuilder:
-    """Collects sealed blobs of one kind into the bytes of one pack. Not safe for threads: its owner holds a lock."""
+    """Collects sealed blobs of one kind into the bytes of one pack. Not safe for threads: its owner holds a lock.
 
-    def __init__(self, kind: BlobKind) -> None:
+    Args:
+        kind: what the blobs hold.
+        buffer: where the pack is built; what an earlier pack left in it is written over.
+    """
+
+    def __init__(self, kind: BlobKind, buffer: bytearray | None = None) -> None:
         self.kind = kind
         self.size = 0
         self.blobs: list[PackedBlob] = []
-        self._data = bytearray()
+        self.buffer = bytearray() if buffer is None else buffer
 
     def add(self, blob_id: BlobId, sealed: bytes, raw_length: int) -> None:
         """Append one blob; `raw_length` is 0 when `sealed` holds the plaintext as it was."""
         self.blobs.append(PackedBlob(blob_id, self.kind, self.size, len(sealed), raw_length))
-        self._data += sealed
-        self.size += len(sealed)
+        end = self.size + len(sealed)
+        self.buffer[self.size : end] = sealed
+        self.size = end
 
     def finish(self, key: MasterKey) -> bytearray:
-        """The whole pack; the builder is not used afterwards."""
+        """The whole pack, in the buffer; the builder is not used afterwards."""
         header = key.seal(b"".join(map(_header_entry, self.blobs)))
-        self._data += header
-        self._data += _LENGTH.pack(len(header))
-        return self._data
+        self.buffer[self.size :] = header + _LENGTH.pack(len(header))
+        return self.buffer
 
 
 def _header_entry(blob: PackedBlob) -> bytes:

@@ -3,10 +3,12 @@
 Rules upheld here:
 - A result is waited for, never guessed: `result` raises what the job raised.
 - What went wrong with one file (gone, unreadable, never still) is part of its result, and takes no other with it.
+- Of a piece that is stored only its id is kept: a job is twenty times as large, and a large file has a million pieces.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -26,29 +28,64 @@ class Captured:
     absent: bool = False
 
 
+class Pieces:
+    """The blobs of the pieces of one file, in order: those of jobs that are done, and the jobs that are not.
+
+    Whoever adds is alone; it is asked for the rest once all were added.
+    """
+
+    __slots__ = ("_blobs", "_jobs")
+
+    def __init__(self) -> None:
+        self._blobs: list[str] = []
+        self._jobs: deque[Future[list[str]]] = deque()
+
+    def add(self, job: Future[list[str]]) -> None:
+        """The next piece. Raises what an earlier one's job raised."""
+        self._jobs.append(job)
+        self._settle()
+
+    def done(self) -> bool:
+        """Whether `blobs` returns at once. Raises what a job raised."""
+        self._settle()
+        return not self._jobs
+
+    def blobs(self) -> list[str]:
+        """All of them. Raises what a job raised."""
+        while self._jobs:
+            self._blobs += self._jobs.popleft().result()
+        return self._blobs
+
+    def _settle(self) -> None:
+        while self._jobs and self._jobs[0].done():
+            self._blobs += self._jobs.popleft().result()
+
+
 class PendingFile:
     """One file whose content is on its way: `result` waits for it."""
 
-    __slots__ = ("_futures", "_outcome", "_position", "_reading", "entry")
+    __slots__ = ("_batch", "_known", "_outcome", "_pieces", "_position", "_reading", "entry")
 
     def __init__(self, entry: Entry) -> None:
         self.entry = entry
         self._outcome: Captured | None = None
-        self._futures: list[Future[list[str]]] | Future[list[Captured]] | None = None
-        self._reading: Future[list[Future[list[str]]]] | None = None
+        self._reading: Future[Pieces] | None = None
+        self._pieces: Pieces | None = None
+        self._batch: Future[list[Captured]] | None = None
         self._position = 0
+        self._known = False
 
-    def wait_for_reading(self, reading: Future[list[Future[list[str]]]]) -> None:
-        """The content is the blobs of the jobs that this one starts, in order."""
+    def wait_for_reading(self, reading: Future[Pieces]) -> None:
+        """The content is the pieces that this job reads."""
         self._reading = reading
 
-    def wait_for_chunks(self, futures: list[Future[list[str]]]) -> None:
-        """The content is the blobs of these jobs, in order."""
-        self._futures = futures
+    def wait_for_pieces(self, pieces: Pieces) -> None:
+        """The content are these, all of which were added."""
+        self._pieces = pieces
 
-    def wait_in_batch(self, future: Future[list[Captured]], position: int) -> None:
+    def wait_in_batch(self, batch: Future[list[Captured]], position: int) -> None:
         """The content is one of the results of a batch."""
-        self._futures, self._position = future, position
+        self._batch, self._position = batch, position
 
     @property
     def outcome(self) -> Captured:
@@ -60,27 +97,27 @@ class PendingFile:
     @property
     def submitted(self) -> bool:
         """Whether `result` can be waited for."""
-        return self._futures is not None or self._reading is not None
+        return self._known or any(way is not None for way in (self._batch, self._pieces, self._reading))
 
     def done(self) -> bool:
-        """Whether `result` returns at once."""
+        """Whether `result` returns at once. Raises what the job raised."""
         if self._reading is not None:
-            if not self._reading.done() or self._reading.exception() is not None:
-                return self._reading.done()
-            self._futures, self._reading = self._reading.result(), None
-        if isinstance(self._futures, Future):
-            return self._futures.done()
-        return self._futures is not None and all(future.done() for future in self._futures)
+            if not self._reading.done():
+                return False
+            self._pieces, self._reading = self._reading.result(), None
+        if self._batch is not None:
+            return self._batch.done()
+        return self._known or (self._pieces is not None and self._pieces.done())
 
     def result(self) -> Captured:
         """The captured content. Raises what the job raised."""
         if self._reading is not None:
-            self._futures, self._reading = self._reading.result(), None
-        if isinstance(self._futures, Future):
-            self._outcome = self._futures.result()[self._position]
-        elif self._futures:
-            self.outcome.content = [blob for future in self._futures for blob in future.result()]
-        self._futures = []
+            self._pieces, self._reading = self._reading.result(), None
+        if self._batch is not None:
+            self._outcome = self._batch.result()[self._position]
+        elif self._pieces is not None:
+            self.outcome.content = self._pieces.blobs()
+        self._batch, self._pieces, self._known = None, None, True
         return self.outcome
 
 

@@ -2,7 +2,8 @@
 
 Rules upheld here:
 - Each blob is stored once; two threads that bring the same blob agree under a lock who stores it.
-- Work in flight is bounded by bytes (`_Budget`) and finished packs by a semaphore: a slow store slows the reader down.
+- Work in flight is bounded by bytes (`_Budget`), packs by the buffers that they are built in: a slow store slows the
+  reader down. Buffers are used again: new ones for each pack would leave the heap in pieces that nothing fits into.
 - The first failure of any thread stops everything, and is what the caller sees.
 - Index files are written after their packs; now and then during long runs, so that a killed run's packs are re-used.
 """
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 _INDEX_EVERY_SECONDS = 60.0
 _INDEX_EVERY_BLOBS = 1 << 14
 """A third of what an index file may list: what waits for it, and is made on the way to it, is some 700 bytes a blob."""
-_IN_FLIGHT = 24 << 20
+_IN_FLIGHT = 16 << 20
 
 
 @dataclass(slots=True)
@@ -113,12 +114,13 @@ class BlobWriter:
         self._before_upload = before_upload
         self._lock = threading.Lock()
         self._pending: set[tuple[BlobKind, BlobId]] = set()
-        self._open = {kind: PackBuilder(kind) for kind in BlobKind}
+        self._open: dict[BlobKind, PackBuilder] = {}
+        self._buffers: list[bytearray | None] = [None] * (uploads + len(BlobKind))
+        self._buffer_back = threading.Condition(self._lock)
         self._unindexed: dict[str, list[PackedBlob]] = {}
         self._indexed_at = time.monotonic()
         self._failure: BaseException | None = None
         self._budget = _Budget(_IN_FLIGHT)
-        self._slots = threading.Semaphore(uploads)
         self._reader = ThreadPoolExecutor(1, "read")
         self._workers = ThreadPoolExecutor(workers or workers_for(cores()), "blob")
         self._uploads = ThreadPoolExecutor(uploads, "upload")
@@ -172,14 +174,12 @@ class BlobWriter:
 
     def save_sealed(self, kind: BlobKind, blobs: Iterable[SealedBlob]) -> None:
         """Store blobs that a helper sealed, those that are not known yet."""
-        full = []
         with self._lock:
             for blob in blobs:
                 if self._index.has(kind, blob.id) or (kind, blob.id) in self._pending:
                     continue
                 self._pending.add((kind, blob.id))
-                full += self._put_into_pack(kind, blob)
-        self._upload_all(full)
+                self._put_into_pack(kind, blob)
 
     def save_all(self, kind: BlobKind, pieces: Sequence[Bytes]) -> list[BlobId]:
         """`save` for many small blobs at once."""
@@ -211,9 +211,8 @@ class BlobWriter:
         self.helpers.close()
         self._raise_failure()
         with self._lock:
-            rest = [builder for builder in self._open.values() if builder.blobs]
-            self._open = {kind: PackBuilder(kind) for kind in BlobKind}
-        self._upload_all(rest)
+            for kind in list(self._open):
+                self._close_pack(kind)
         self._uploads.shutdown(wait=True)
         self._raise_failure()
         self._write_index(force=True)
@@ -234,24 +233,27 @@ class BlobWriter:
 
     def _append(self, kind: BlobKind, blob: SealedBlob) -> None:
         with self._lock:
-            full = self._put_into_pack(kind, blob)
-        self._upload_all(full)
+            self._put_into_pack(kind, blob)
 
-    def _put_into_pack(self, kind: BlobKind, blob: SealedBlob) -> list[PackBuilder]:
-        """Under the lock; the packs that are full by it."""
-        builder = self._open[kind]
+    def _put_into_pack(self, kind: BlobKind, blob: SealedBlob) -> None:
+        """Under the lock, which others get while this waits for a buffer."""
+        builder = self._open_pack(kind)
         builder.add(blob.id, blob.stored, blob.raw_length)
         self.added.blobs += 1
         self.added.bytes += blob.size
-        if builder.size < self._pack_size:
-            return []
-        self._open[kind] = PackBuilder(kind)
-        return [builder]
+        if builder.size >= self._pack_size:
+            self._close_pack(kind)
 
-    def _upload_all(self, full: Iterable[PackBuilder]) -> None:
-        for builder in full:
-            self._slots.acquire()
-            self._uploads.submit(self._upload, builder)
+    def _open_pack(self, kind: BlobKind) -> PackBuilder:
+        while kind not in self._open:
+            if self._buffers:
+                self._open[kind] = PackBuilder(kind, self._buffers.pop())
+            else:
+                self._buffer_back.wait()
+        return self._open[kind]
+
+    def _close_pack(self, kind: BlobKind) -> None:
+        self._uploads.submit(self._upload, self._open.pop(kind))
 
     def _upload(self, builder: PackBuilder) -> None:
         try:
@@ -266,7 +268,9 @@ class BlobWriter:
         except BaseException as error:  # noqa: BLE001  kept for the caller, who raises it from the next call
             self._fail(error)
         finally:
-            self._slots.release()
+            with self._lock:
+                self._buffers.append(builder.buffer)
+                self._buffer_back.notify_all()
 
     def _record(self, name: str, builder: PackBuilder, stored: int) -> None:
         self._index.add(name, builder.blobs)

@@ -45,7 +45,8 @@ class Store(Protocol):
         """Store an object whole.
 
         Without `if_absent` an object of the same key is replaced. With it, the same bytes already there are a success
-        and different bytes are an error; a store that cannot do this in one step reads before it writes.
+        and different bytes are an error; a store that cannot do this in one step reads before it writes. `data` is the
+        caller's again when this returns or raises: a buffer is filled anew.
 
         Raises: ObjectExists, StoreMissing, StoreDenied, StoreUnavailable, StoreFull, DigestMismatch.
         """
