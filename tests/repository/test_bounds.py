@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from holdfast.errors import StoreUnavailable
+from holdfast.repository.check import Checker
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.pending import Pieces
 from holdfast.repository.reader import BlobReader
@@ -66,7 +67,7 @@ def _saved_by_many(blobs: BlobWriter, pool: ThreadPoolExecutor, pieces: list[byt
 def test_packs_wait_for_a_slow_store_in_a_bounded_number(
     stalled: _Stalled, repository: Repository, blobs: BlobWriter
 ) -> None:
-    pieces = [os.urandom(3000) for _ in range(200)]
+    pieces = [os.urandom(1000 + 20 * number) for number in range(200)]
     with ThreadPoolExecutor(6) as pool:
         saving = _saved_by_many(blobs, pool, pieces)
         _still(lambda: blobs.added.blobs)
@@ -81,6 +82,9 @@ def test_packs_wait_for_a_slow_store_in_a_bounded_number(
     for number, (found, piece) in enumerate(zip(ids, pieces, strict=True)):
         kind = BlobKind.TREE if number % 5 == 0 else BlobKind.DATA
         assert reader.load(kind, found) == piece  # type: ignore[arg-type]  # a future's result
+    checker = Checker(repository)
+    checker.load()
+    assert not checker.run(read_share=1.0).problems
 
 
 def test_who_waits_for_a_store_that_fails_is_let_go(stalled: _Stalled, blobs: BlobWriter) -> None:
