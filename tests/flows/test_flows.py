@@ -166,6 +166,7 @@ def test_the_monitor_shows_what_it_found_and_does_not_fail(site: Site, monkeypat
     assert '"last proof": "never"' in artifact(f"stacks-{report.host}").data
     storage, growth = artifact(f"storage-{report.host}"), artifact(f"growth-{report.host}")
     assert "not known yet" in storage.data
+    assert '"inodes used": "' in storage.data
     assert f"(/artifacts/artifact/{growth.id})" in storage.description
     assert growth.type == "image"
     head, _, picture = growth.data.partition(",")
