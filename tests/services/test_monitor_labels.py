@@ -108,6 +108,9 @@ def test_files_are_counted_by_backups(host: Host, engine_client: docker.DockerCl
     page = status_page(report)
     assert '<td class="number">4<td class="number">not known yet' in page
     assert "5 B, 4 files</div>" in page
+    told = {(trend.kind, trend.name): trend for trend in host.look(NOWHERE).trends}
+    assert ("volume", "pantry_jars") not in told
+    assert (told["volume's backup", "pantry_jars"].now, told["volume's backup", "pantry_jars"].files) == (5, 4)
 
 
 def test_a_configured_stack_keeps_the_threshold_that_its_labels_set(host: Host) -> None:

@@ -14,7 +14,7 @@ from holdfast.model.monitor import Finding, Severity, Trend
 from holdfast.model.snapshot import RestorePoint, Snapshot, restore_points, tags_for
 from holdfast.model.words import count, growth
 from holdfast.policy.freshness import Seen, SourceSeen
-from holdfast.policy.trends import DRAWN, file_counts, thinned, trends
+from holdfast.policy.trends import DRAWN, backed_up, thinned, trends
 from holdfast.reports.picture import storage_picture, trend_words
 from holdfast.reports.plot import size_step
 from holdfast.reports.status import status_page
@@ -66,7 +66,8 @@ def restore_point(days: float, files: int | None, stack: str = "shop") -> Restor
 def test_files_grow_from_backup_to_backup_and_not_from_look_to_look() -> None:
     days = (30, 6, 5, 4, 3, 2, 1)
     points = [restore_point(day, 1000 - 10 * day) for day in days]
-    counts = file_counts([*points, restore_point(0, 7, stack="other")], {"shop"}, NOW - timedelta(days=14))
+    counts = backed_up([*points, restore_point(0, 7, stack="other")], {"shop"}, NOW - timedelta(days=14))
+    sizes = counts.pop("volume-backed-up-bytes shop_uploads")
     assert set(counts) == {"volume-files shop_uploads", "stack-files shop"}
     for found in counts.values():
         assert [files for _, files in found] == [940, 950, 960, 970, 980, 990]
@@ -74,8 +75,12 @@ def test_files_grow_from_backup_to_backup_and_not_from_look_to_look() -> None:
     assert uploads.files == 990
     assert uploads.files_per_day == pytest.approx(10)
     assert growth(uploads.files_per_day, count) == "+10 a day"
-    assert file_counts([restore_point(30, 5)], {"shop"}, NOW)["volume-files shop_uploads"][-1][1] == 5
-    assert file_counts([restore_point(1, None)], {"shop"}, NOW) == {}
+    # The engine knows nothing of another driver's volume: what was backed up is what can be told.
+    (far,) = trends({"volume-backed-up-bytes shop_uploads": sizes, **counts}, {})
+    assert (far.kind, far.name, far.now, far.files) == ("volume's backup", "shop_uploads", 1, 990)
+    assert len(trends({"volume-backed-up-bytes x": sizes, "volume-bytes x": line(1, 2)}, {})) == 1
+    assert backed_up([restore_point(30, 5)], {"shop"}, NOW)["volume-files shop_uploads"][-1][1] == 5
+    assert set(backed_up([restore_point(1, None)], {"shop"}, NOW)) == {"volume-backed-up-bytes shop_uploads"}
 
 
 def test_thinned_points_keep_both_ends() -> None:

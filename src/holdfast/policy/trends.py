@@ -5,6 +5,7 @@ Rules upheld here:
 - Points are kept for what a picture shows: filesystems, and the few volumes that grow fastest.
 - Files are counted by backups, which see each of them: nothing else is worth a walk through a volume. Their growth is
   from backup to backup, and not from one look at the same backup to the next.
+- The engine knows the sizes of its own volumes only: of another driver's, that of its backup is told, and is called so.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ _DAY = 86400.0
 KINDS = {
     "filesystem-used-bytes": "filesystem",
     "volume-bytes": "volume",
+    "volume-backed-up-bytes": "volume's backup",
     "stack-bytes": "stack",
     "engine-images-bytes": "engine",
     "engine-containers-bytes": "engine",
@@ -42,13 +44,14 @@ _NAMES = {
     "engine-logs-bytes": "containers' logs",
     "store-bytes": "repository",
 }
+_FILES = {"volume-bytes": "volume-files", "volume-backed-up-bytes": "volume-files", "stack-bytes": "stack-files"}
 _VOLUME = "volume:"
 Series = list[tuple[datetime, float]]
 _ORDER = list(dict.fromkeys(KINDS.values()))
 
 
-def file_counts(points: Iterable[RestorePoint], stacks: Collection[str], since: datetime) -> dict[str, Series]:
-    """The files of each volume and stack at its backups, by measure: those since then, and in any case the newest.
+def backed_up(points: Iterable[RestorePoint], stacks: Collection[str], since: datetime) -> dict[str, Series]:
+    """Files of volumes and stacks, bytes of volumes at their backups, by measure: since then, and always the newest.
 
     `points` are restore points, oldest first.
     """
@@ -57,9 +60,10 @@ def file_counts(points: Iterable[RestorePoint], stacks: Collection[str], since: 
         if point.stack in stacks and point.complete and point.files is not None:
             counts.setdefault(f"stack-files {point.stack}", []).append((point.time, point.files))
         for snapshot in point.snapshots if point.stack in stacks else ():
-            if snapshot.source.startswith(_VOLUME) and snapshot.files is not None:
-                measure = f"volume-files {snapshot.source.removeprefix(_VOLUME)}"
-                counts.setdefault(measure, []).append((snapshot.time, snapshot.files))
+            for word, value in (("files", snapshot.files), ("backed-up-bytes", snapshot.size)):
+                if snapshot.source.startswith(_VOLUME) and value is not None:
+                    measure = f"volume-{word} {snapshot.source.removeprefix(_VOLUME)}"
+                    counts.setdefault(measure, []).append((snapshot.time, value))
     return {name: [each for each in found[:-1] if each[0] >= since] + found[-1:] for name, found in counts.items()}
 
 
@@ -68,12 +72,18 @@ def trends(measured: Mapping[str, Sequence[tuple[datetime, float]]], limits: Map
     found = [
         _trend(measure, points, limits.get(measure), measured)
         for measure, points in measured.items()
-        if points and measure.partition(" ")[0] in KINDS
+        if points and measure.partition(" ")[0] in KINDS and not _known_better(measure, measured)
     ]
     growing = sorted((t for t in found if t.kind == "volume"), key=lambda t: -(t.per_day or 0.0))[:DRAWN]
     drawn = {trend.name for trend in growing}
     kept = [t if t.kind == "filesystem" or t.name in drawn else msgspec.structs.replace(t, points=()) for t in found]
     return tuple(sorted(kept, key=_rank))
+
+
+def _known_better(measure: str, measured: Collection[str]) -> bool:
+    """Whether it is the size of a volume's backup, and the engine knows that of the volume."""
+    word, _, name = measure.partition(" ")
+    return word == "volume-backed-up-bytes" and f"volume-bytes {name}" in measured
 
 
 def _rank(trend: Trend) -> tuple[int, float, float, str]:
@@ -88,7 +98,7 @@ def _trend(
     measured: Mapping[str, Sequence[tuple[datetime, float]]],
 ) -> Trend:
     word, _, name = measure.partition(" ")
-    files = measured.get(f"{KINDS[word]}-files {name}", ())
+    files = measured.get(f"{_FILES.get(word)} {name}", ())
     return Trend(
         kind=KINDS[word],
         name=name or _NAMES[word],

@@ -67,7 +67,7 @@ class Look:
         self.filesystems: list[Filesystem] = []
         self.trends: tuple[Trend, ...] = ()
         self._past: list[Sample] = []
-        self._files: dict[str, Series] = {}
+        self._counted: dict[str, Series] = {}
         self.heads: tuple[str, ...] = ()
         self.verified: datetime | None = None
         self.repository = ""
@@ -103,8 +103,8 @@ class Look:
         observed = observe_repository(self._config, repository, self._time, self._wanted)
         self.findings += observed.findings
         self.stacks, self.heads, self.verified = observed.stacks, observed.heads, observed.verified
-        self.repository, self._files = repository.id, observed.files
-        self.measures |= {measure: counts[-1][1] for measure, counts in observed.files.items()}
+        self.repository, self._counted = repository.id, observed.counted
+        self.measures |= {measure: counts[-1][1] for measure, counts in observed.counted.items()}
         for seen in observed.stacks:
             if seen.size is not None:
                 self.measures[_BYTES + seen.stack] = float(seen.size)
@@ -127,7 +127,7 @@ class Look:
 
     def _judge_space(self) -> None:
         measured = {name: [*series(self._past, name), (self._time, value)] for name, value in self.measures.items()}
-        self.trends = trends(measured | self._files, {_USED + each.path: each.total for each in self.filesystems})
+        self.trends = trends(measured | self._counted, {_USED + each.path: each.total for each in self.filesystems})
         own = self._config.monitor
         for filesystem in self.filesystems:
             self.findings += judge_filesystem(

@@ -19,7 +19,7 @@ from holdfast.model.snapshot import RestorePoint, restore_points
 from holdfast.policy.cadence import tolerated_age
 from holdfast.policy.freshness import Seen, SourceSeen, Wanted, judge_stack, judge_verification
 from holdfast.policy.served import Origin
-from holdfast.policy.trends import TREND_DAYS, Series, file_counts
+from holdfast.policy.trends import TREND_DAYS, Series, backed_up
 from holdfast.repository.repository import Repository
 from holdfast.services.history import witnesses
 from holdfast.services.proofs import ProofRecord, Verification, proofs, verifications
@@ -36,14 +36,14 @@ CANARY = "holdfast-canary"
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen in the repository; `origins` of every stack that has snapshots, also where nobody asked for it.
 
-    `files` are what the backups counted, by measure (`policy.trends.file_counts`).
+    `counted` is what the backups counted, by measure (`policy.trends.backed_up`).
     """
 
     stacks: tuple[Seen, ...]
     findings: tuple[Finding, ...]
     heads: tuple[str, ...]
     origins: dict[str, Origin]
-    files: dict[str, Series]
+    counted: dict[str, Series]
     verified: datetime | None = None
 
 
@@ -74,7 +74,7 @@ def observe_repository(
         findings=tuple(findings),
         heads=found.heads,
         origins=origins,
-        files=file_counts(points, promised, now - timedelta(days=TREND_DAYS)),
+        counted=backed_up(points, promised, now - timedelta(days=TREND_DAYS)),
         verified=good[-1] if good else None,
     )
 
