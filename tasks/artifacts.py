@@ -13,7 +13,7 @@ from uuid import UUID
 
 import httpx
 from prefect import get_client
-from prefect.artifacts import create_image_artifact, create_progress_artifact, create_table_artifact
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact, create_table_artifact
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.sorting import ArtifactSort
@@ -51,21 +51,22 @@ def show_table(title: str, subject: str, rows: Sequence[Mapping[str, str]], word
 
 
 def show_picture(title: str, subject: str, svg: str, words: str, *, now: datetime) -> UUID | None:
-    """An image artifact, one for each day: what comes every few minutes replaces the picture of the same day.
+    """A picture, one for each day: what comes every few minutes replaces the picture of the same day.
 
-    The URL of an image artifact holds the picture itself: the browser asks nobody for it.
+    It lies in its own URL, so that the browser asks nobody for it; and in Markdown, because under an image artifact the
+    UI prints the URL, which is one line of thousands of characters.
     """
     made: UUID | None = None
     key = _key(f"{title}-{subject}")
-    url = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    shown = f"![{words}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
     with shown_if_possible(), get_client(sync_client=True) as client:
         chosen = ArtifactFilter(key=ArtifactFilterKey(any_=[key]))
         newest = client.read_artifacts(artifact_filter=chosen, sort=ArtifactSort.CREATED_DESC, limit=1)
         if newest and newest[0].created is not None and newest[0].created.date() == now.date():
             made = newest[0].id
-            client.update_artifact(newest[0].id, ArtifactUpdate(data=url, description=words))
+            client.update_artifact(newest[0].id, ArtifactUpdate(data=shown, description=words))
         else:
-            made = UUID(str(create_image_artifact(image_url=url, key=key, description=words)))
+            made = UUID(str(create_markdown_artifact(shown, key=key, description=words)))
     return made
 
 

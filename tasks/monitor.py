@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from prefect import get_run_logger
 
 from holdfast.model.monitor import Finding, Trend
-from holdfast.model.words import growth
+from holdfast.model.words import count, growth
 from holdfast.reports.picture import full_words, storage_picture
 from holdfast.reports.status import publish, store_cost
 from holdfast.services.monitor import watch
@@ -48,7 +48,8 @@ def _show_storage(report: MonitorReport, price: float | None) -> None:
             "growth", report.host, picture, f"How sizes grew on {report.host} in two weeks.", now=report.time
         )
     link = f"\n\n[As a picture]({artifact_page(shown)})" if shown else ""
-    rows = [_trend(trend) for trend in report.trends]
+    inodes = {disk.path: disk.inodes for disk in report.filesystems}
+    rows = [_trend(trend, inodes.get(trend.name) if trend.kind == "filesystem" else None) for trend in report.trends]
     show_table("storage", report.host, rows, _storage_words(report, price) + link)
 
 
@@ -60,7 +61,7 @@ def _storage_words(report: MonitorReport, price: float | None) -> str:
     return " ".join(words) or f"Nothing on {report.host} fills up by its trend."
 
 
-def _trend(trend: Trend) -> dict[str, str]:
+def _trend(trend: Trend, inodes: float | None) -> dict[str, str]:
     return {
         "what": trend.kind,
         "name": trend.name,
@@ -68,6 +69,9 @@ def _trend(trend: Trend) -> dict[str, str]:
         "of": size(trend.limit) if trend.limit else "",
         "growth": growth(trend.per_day),
         "full in": seconds(trend.full_in) if trend.full_in is not None else "",
+        "inodes used": "" if inodes is None else f"{inodes:.0%}",
+        "files at the last backup": "" if trend.files is None else count(trend.files),
+        "growth of files": "" if trend.files is None else growth(trend.files_per_day, count),
     }
 
 

@@ -166,11 +166,12 @@ def test_the_monitor_shows_what_it_found_and_does_not_fail(site: Site, monkeypat
     assert '"last proof": "never"' in artifact(f"stacks-{report.host}").data
     storage, growth = artifact(f"storage-{report.host}"), artifact(f"growth-{report.host}")
     assert "not known yet" in storage.data
+    assert '"inodes used": "' in storage.data
     assert f"(/artifacts/artifact/{growth.id})" in storage.description
-    assert growth.type == "image"
+    assert growth.type == "markdown"  # under an image the UI prints its URL
     head, _, picture = growth.data.partition(",")
-    assert head == "data:image/svg+xml;base64"
-    assert ElementTree.fromstring(base64.b64decode(picture)).tag.endswith("svg")  # noqa: S314  our own
+    assert head == f"![How sizes grew on {report.host} in two weeks.](data:image/svg+xml;base64"
+    assert ElementTree.fromstring(base64.b64decode(picture.removesuffix(")"))).tag.endswith("svg")  # noqa: S314  our own
     # The next run puts a newer picture in the place of this one.
     monitor(config=site.config)
     again = artifact(f"growth-{report.host}")

@@ -12,6 +12,7 @@ import pytest
 
 from holdfast.config.loading import load
 from holdfast.config.models import Config
+from holdfast.reports.status import status_page
 from holdfast.repository.keys import add_key
 from holdfast.services.access import init_repository_at, open_repository_at
 from holdfast.services.discovery import served_stacks
@@ -83,6 +84,33 @@ def test_an_engine_that_is_down_is_no_all_clear(host: Host) -> None:
     assert [(view.seen.stack, view.next_backup) for view in report.stacks] == [("pantry", None)]
     assert host.look(NOWHERE).started == ()
     assert [finding.name for finding in host.look().ended] == ["engine-unreachable engine"]
+
+
+def test_files_are_counted_by_backups(host: Host, engine_client: docker.DockerClient) -> None:
+    (first,) = (trend for trend in host.look().trends if trend.name == "pantry_jars")
+    assert (first.kind, first.files, first.files_per_day) == ("volume", 1, None)
+    top = Path(engine_client.volumes.get("pantry_jars").attrs["Mountpoint"])
+    (top / "shelf").mkdir()
+    for name in ("one", "two", "shelf/three"):
+        (top / name).touch()
+    config = served_stacks(host.config()).config
+    with open_repository_at(access_of(config)) as repository:
+        back_up(config, repository, "pantry", now=lambda: datetime.now(UTC))
+    (top / "not-backed-up").touch()
+    report = host.look()
+    found = {(trend.kind, trend.name): trend.files for trend in report.trends if trend.files is not None}
+    assert found == {("volume", "pantry_jars"): 4, ("stack", "pantry"): 5}  # what describes the stack is one
+    assert report.measures["volume-files pantry_jars"] == 4
+    metrics = (host.folder / "state" / "holdfast.prom").read_text()
+    assert 'holdfast_measure{name="volume-files pantry_jars"} 4.0' in metrics
+    assert 'holdfast_backup_files{stack="pantry"} 5.0' in metrics
+    assert any(line.startswith('holdfast_measure{name="filesystem-inodes-share ') for line in metrics.splitlines())
+    page = status_page(report)
+    assert '<td class="number">4<td class="number">not known yet' in page
+    assert "5 B, 4 files</div>" in page
+    told = {(trend.kind, trend.name): trend for trend in host.look(NOWHERE).trends}
+    assert ("volume", "pantry_jars") not in told
+    assert (told["volume's backup", "pantry_jars"].now, told["volume's backup", "pantry_jars"].files) == (5, 4)
 
 
 def test_a_configured_stack_keeps_the_threshold_that_its_labels_set(host: Host) -> None:

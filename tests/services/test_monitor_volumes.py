@@ -24,6 +24,7 @@ from holdfast.services.report import MonitorReport
 from holdfast.services.sensitive import Cut, Look
 from holdfast.services.stacks import access_of
 from holdfast.services.volume_safety import SECONDS, examine_volumes, judge_root, judge_secrets
+from tests.support.forward import forwarded
 
 WORD = "s3cr3t-of-the-shop"
 PEM = f"-----BEGIN PRIVATE KEY-----\n{WORD}\n"
@@ -125,6 +126,58 @@ def test_faults_of_volumes_are_told_until_they_are_mended(host: Host, keys: Path
     assert "1 file looks like a secret (conf/.env)" in next(iter(host.look().findings)).found
     (keys / "conf" / ".env").unlink()
     assert {f.name for f in host.look().ended} == {"volume-holds-secrets safe-keys"}
+
+
+@pytest.fixture
+def elsewhere(engine_client: docker.DockerClient) -> Iterator[None]:
+    """Volumes that lie elsewhere: two that are mounted only while they are used, one of which is accepted."""
+    share = {"type": "nfs", "o": "addr=192.0.2.1,ro", "device": ":/export"}
+    labels = {"holdfast.accept": "volume-not-looked-at"}
+    made = [
+        engine_client.volumes.create("far-share", driver_opts=share),
+        engine_client.volumes.create("far-meant", driver_opts=share, labels=labels),
+    ]
+    yield
+    for volume in made:
+        volume.remove(force=True)
+
+
+@pytest.mark.engine
+@pytest.mark.usefixtures("elsewhere")
+def test_a_volume_that_is_not_looked_at_is_told_once_with_the_reason(
+    host: Host, engine_client: docker.DockerClient
+) -> None:
+    (told,) = (f for f in host.look().findings if f.kind == "volume-not-looked-at")
+    assert (told.subject, told.severity) == ("far-share", Severity.INFO)
+    assert "were not looked at: it is mounted at" in told.found
+    assert "--volume far-share:/look:ro" in told.hint
+    assert host.look().started == ()
+    assert host.look(engine="unix:///nowhere.sock").ended == ()  # the engine said what it is, and does not answer now
+    assert {f.name for f in host.look(accept="[{kind: volume-not-looked-at, about: 'far-*'}]").ended} == {
+        "volume-not-looked-at far-share", "engine-unreachable engine"
+    }  # fmt: skip
+    assert of_volumes(host.look()) == {"volume-not-looked-at far-share"}
+    engine_client.volumes.get("far-share").remove()
+    engine_client.volumes.create("far-share")
+    assert {f.name for f in host.look().ended} == {"volume-not-looked-at far-share"}
+
+
+@pytest.mark.engine
+def test_what_was_open_about_a_volume_stays_while_the_engine_is_reached_from_elsewhere(
+    host: Host, keys: Path, engine_socket: str
+) -> None:
+    """Through a proxy on another address nobody knows whose files those are that lie at the same place here."""
+    before = of_volumes(host.look())
+    assert "volume-world-writable safe-keys" in before
+    with forwarded(engine_socket) as url:
+        report = host.look(engine=url)
+        assert of_volumes(report) == {*before, "volume-not-looked-at engine"}
+        (told,) = (f for f in report.findings if f.kind == "volume-not-looked-at")
+        assert "safe-keys" in told.found
+        assert "is not on this machine" in told.found
+        assert of_volumes(host.look(engine=url, accept="[volume-not-looked-at]")) == before
+    keys.chmod(0o755)
+    assert {f.name for f in host.look().ended} == {"volume-world-writable safe-keys"}
 
 
 @pytest.mark.engine

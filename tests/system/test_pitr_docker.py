@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +29,7 @@ from holdfast.errors import CommandFailed, HoldfastError
 from holdfast.model.wal import Lsn
 from holdfast.services.access import init_repository_at, open_repository_at
 from holdfast.services.databases import server_of
+from holdfast.services.doctor_sources import examine_sources
 from holdfast.services.drill import drill
 from holdfast.services.stacks import access_of, back_up
 from holdfast.services.wal import wal_sources
@@ -56,6 +59,7 @@ class Place:
             return ContainerRunner(engine, container or self.container).run(argv, stdin=[sql.encode()]).decode().strip()
 
     def start(self, name: str, volume: str) -> None:
+        """A server in a container, made and answering."""
         self.client.containers.run(
             self.image,
             name=name,
@@ -64,6 +68,10 @@ class Place:
             environment={"POSTGRES_PASSWORD": "pw"},
             volumes={volume: {"bind": "/var/lib/postgresql/data", "mode": "rw"}},
         )
+        self.wait(name)
+
+    def wait(self, name: str) -> None:
+        """Until a server answers."""
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -152,6 +160,22 @@ def wait_archived(place: Place) -> None:
                 return
             time.sleep(0.3)
     raise AssertionError(status)
+
+
+@pytest.mark.skipif(shutil.which("docker") is None, reason="what doctor says to run is a line for the docker program")
+def test_the_line_that_switches_checksums_on_in_a_container(place: Place) -> None:
+    found = next(each for each in examine_sources(place.config) if each.check.endswith(", data checksums"))
+    assert found.verdict == "warn"
+    done = subprocess.run(
+        ["/bin/sh", "-c", found.hint or "false"],
+        env={**os.environ, "DOCKER_HOST": place.url},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert "Checksums enabled" in done.stdout
+    place.wait(place.container)
+    assert place.psql("SHOW data_checksums") == "on"
 
 
 def test_from_setup_to_recovery(place: Place) -> None:

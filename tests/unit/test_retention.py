@@ -30,7 +30,7 @@ def point(minutes: int, *, whole: bool = True) -> RestorePoint:
         id=SnapshotId(f"{minutes:064x}"),
         time=time,
         tree="0" * 64,
-        tags=tags_for(stack="shop", source="path:/x", point=name, size=0, parts=1 if whole else 2),
+        tags=tags_for(stack="shop", source="path:/x", point=name, size=0, files=0, parts=1 if whole else 2),
     )
     return RestorePoint(id=name, stack="shop", time=time, snapshots=(snapshot,))
 

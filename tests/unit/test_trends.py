@@ -9,9 +9,12 @@ from xml.etree import ElementTree
 import msgspec
 import pytest
 
+from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.monitor import Finding, Severity, Trend
+from holdfast.model.snapshot import RestorePoint, Snapshot, restore_points, tags_for
+from holdfast.model.words import count, growth
 from holdfast.policy.freshness import Seen, SourceSeen
-from holdfast.policy.trends import DRAWN, thinned, trends
+from holdfast.policy.trends import DRAWN, backed_up, thinned, trends
 from holdfast.reports.picture import storage_picture, trend_words
 from holdfast.reports.plot import size_step
 from holdfast.reports.status import status_page
@@ -46,6 +49,38 @@ def test_what_grows_is_told_with_its_end_and_only_the_fastest_are_drawn() -> Non
     drawn = {trend.name for trend in found if trend.points and trend.kind == "volume"}
     assert drawn == {f"v{number}" for number in range(6 - DRAWN, 6)}
     assert next(trend for trend in found if trend.name == "new").per_day is None
+
+
+def restore_point(days: float, files: int | None, stack: str = "shop") -> RestorePoint:
+    tags = list(
+        tags_for(
+            stack=stack, source="volume:shop_uploads", point=PointId(f"p{days}"), parts=1, size=1, files=files or 0
+        )
+    )
+    if files is None:  # one that an older Holdfast made
+        tags.remove("files=0")
+    made = Snapshot(id=SnapshotId(f"{days}"), time=NOW - timedelta(days=days), tree="0" * 64, tags=tuple(tags))
+    return restore_points([made])[0]
+
+
+def test_files_grow_from_backup_to_backup_and_not_from_look_to_look() -> None:
+    days = (30, 6, 5, 4, 3, 2, 1)
+    points = [restore_point(day, 1000 - 10 * day) for day in days]
+    counts = backed_up([*points, restore_point(0, 7, stack="other")], {"shop"}, NOW - timedelta(days=14))
+    sizes = counts.pop("volume-backed-up-bytes shop_uploads")
+    assert set(counts) == {"volume-files shop_uploads", "stack-files shop"}
+    for found in counts.values():
+        assert [files for _, files in found] == [940, 950, 960, 970, 980, 990]
+    (uploads,) = trends({"volume-bytes shop_uploads": line(1, 2), **counts}, {})
+    assert uploads.files == 990
+    assert uploads.files_per_day == pytest.approx(10)
+    assert growth(uploads.files_per_day, count) == "+10 a day"
+    # The engine knows nothing of another driver's volume: what was backed up is what can be told.
+    (far,) = trends({"volume-backed-up-bytes shop_uploads": sizes, **counts}, {})
+    assert (far.kind, far.name, far.now, far.files) == ("volume's backup", "shop_uploads", 1, 990)
+    assert len(trends({"volume-backed-up-bytes x": sizes, "volume-bytes x": line(1, 2)}, {})) == 1
+    assert backed_up([restore_point(30, 5)], {"shop"}, NOW)["volume-files shop_uploads"][-1][1] == 5
+    assert set(backed_up([restore_point(1, None)], {"shop"}, NOW)) == {"volume-backed-up-bytes shop_uploads"}
 
 
 def test_thinned_points_keep_both_ends() -> None:

@@ -15,7 +15,7 @@ from holdfast.model.wal import Lsn
 from holdfast.model.wal_state import Archiver, Name, ServerWal, Slot, SpoolState
 from holdfast.policy.wal import Stock
 from holdfast.policy.wal_findings import Seen, exposure, findings, needs_base
-from holdfast.policy.wal_setup import archive_requirements, stream_requirements
+from holdfast.policy.wal_setup import archive_requirements, physical_requirements, slot_requirements
 
 SIZE = 16 << 20
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -88,7 +88,8 @@ def test_what_a_server_needs_says_what_changes_it() -> None:
         "max_replication_slots": "0",
         "max_slot_wal_keep_size": "-1",
     }
-    needs = {need.name: need for need in stream_requirements(poor, [], "s", replication=False)}
+    lacking = physical_requirements(poor, senders=1, role="r", replication=False) + slot_requirements(poor, [], "s")
+    needs = {need.name: need for need in lacking}
     assert [name for name, need in needs.items() if need.restart] == [
         "wal_level",
         "max_wal_senders",
@@ -102,7 +103,13 @@ def test_what_a_server_needs_says_what_changes_it() -> None:
         "max_replication_slots": "5",
         "max_slot_wal_keep_size": "64GB",
     }
-    assert all(need.met for need in stream_requirements(rich, ["s"], "s", replication=True))
+    met = physical_requirements(rich, senders=5, role="r", replication=True) + slot_requirements(rich, [*"abcds"], "s")
+    assert all(need.met for need in met)
+    assert [
+        need.name for need in physical_requirements(rich, senders=6, role="r", replication=True) if not need.met
+    ] == ["max_wal_senders"]
+    full = slot_requirements(rich, [*"abcde"], "s")[0]  # all five are taken, ours would be the sixth
+    assert (full.met, full.wanted) == (False, "at least 6")
     command = next(need for need in archive_requirements({}, "/a b/spool") if need.name == "archive_command")
-    assert "d='/a b/spool'" in command.wanted
+    assert "/a b/spool" in command.sql[0]
     assert command.sql[0].count("'") % 2 == 0

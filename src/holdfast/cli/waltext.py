@@ -28,6 +28,8 @@ def show_setup(report: SetupReport) -> None:
         if not need.met and not need.advice:
             for statement in need.sql:
                 text.show(f"           {statement};")
+        if not need.met and need.by_hand:
+            text.show(f"           {need.by_hand}")
     for name in report.changed:
         text.show(f"  changed  {name}")
 

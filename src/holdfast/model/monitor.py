@@ -64,7 +64,8 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
 class Trend(msgspec.Struct, frozen=True, kw_only=True):
     """How one size moves, in bytes: now, per day, and the seconds until its limit; None where that is not known.
 
-    `kind` is filesystem, volume, stack, engine or store; `points` are there for what is drawn.
+    `kind` is filesystem, volume, volume's backup, stack, engine or store; `points` are there for what is drawn. `files`
+    are those of its last backup, which counted them.
     """
 
     kind: str
@@ -73,4 +74,6 @@ class Trend(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None = None
     per_day: float | None = None
     full_in: float | None = None
+    files: float | None = None
+    files_per_day: float | None = None
     points: tuple[tuple[datetime, float], ...] = ()

@@ -12,7 +12,7 @@ from holdfast.model.ids import PointId, SnapshotId, short
 # What Holdfast must find again without opening the tree lives in tags: restic keeps them when it rewrites a snapshot,
 # and `restic snapshots` shows them.
 TAG = "holdfast"
-_STACK, _SOURCE, _POINT, _PARTS, _BYTES = "stack=", "source=", "point=", "parts=", "bytes="
+_STACK, _SOURCE, _POINT, _PARTS, _BYTES, _FILES = "stack=", "source=", "point=", "parts=", "bytes=", "files="
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,16 +61,25 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int | None:
         """Bytes of content that were seen; None when that was not recorded."""
-        found = self._tagged(_BYTES)
+        return self._counted(_BYTES)
+
+    @property
+    def files(self) -> int | None:
+        """Regular files in it; None when that was not recorded."""
+        return self._counted(_FILES)
+
+    def _counted(self, prefix: str) -> int | None:
+        found = self._tagged(prefix)
         return int(found) if found and found.isdigit() else None
 
     def _tagged(self, prefix: str) -> str | None:
         return next((tag.removeprefix(prefix) for tag in self.tags if tag.startswith(prefix)), None)
 
 
-def tags_for(*, stack: str, source: str, point: PointId, parts: int, size: int) -> tuple[str, ...]:
+def tags_for(*, stack: str, source: str, point: PointId, parts: int, size: int, files: int) -> tuple[str, ...]:
     """The tags of a snapshot that Holdfast makes."""
-    return (TAG, f"{_STACK}{stack}", f"{_SOURCE}{source}", f"{_POINT}{point}", f"{_PARTS}{parts}", f"{_BYTES}{size}")
+    named = (f"{_STACK}{stack}", f"{_SOURCE}{source}", f"{_POINT}{point}", f"{_PARTS}{parts}")
+    return (TAG, *named, f"{_BYTES}{size}", f"{_FILES}{files}")
 
 
 class RestorePoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,8 +103,22 @@ class RestorePoint(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def size(self) -> int | None:
         """Bytes of content of all its sources; None when that was not recorded of each."""
-        sizes = [snapshot.size for snapshot in {snapshot.source: snapshot for snapshot in self.snapshots}.values()]
-        return None if None in sizes else sum(size for size in sizes if size is not None)
+        return _sum(snapshot.size for snapshot in self._sources)
+
+    @property
+    def files(self) -> int | None:
+        """Regular files of all its sources; None when that was not recorded of each."""
+        return _sum(snapshot.files for snapshot in self._sources)
+
+    @property
+    def _sources(self) -> Iterable[Snapshot]:
+        """One snapshot for each source: the last that was committed."""
+        return {snapshot.source: snapshot for snapshot in self.snapshots}.values()
+
+
+def _sum(counts: Iterable[int | None]) -> int | None:
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
 
 
 def restore_points(snapshots: Iterable[Snapshot]) -> list[RestorePoint]:

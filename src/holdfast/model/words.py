@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -16,13 +17,18 @@ def size(count: float) -> str:
     return f"{count:.0f} {_UNITS[unit]}" if unit == 0 else f"{count:.1f} {_UNITS[unit]}"
 
 
-def growth(per_day: float | None) -> str:
-    """What a size in bytes gains in a day, for people; a word while nobody knows."""
+def count(number: float) -> str:
+    """How many, for people: `12,345`."""
+    return f"{number:,.0f}"
+
+
+def growth(per_day: float | None, words: Callable[[float], str] = size) -> str:
+    """What a size in bytes, or what `words` says otherwise, gains in a day, for people; a word while nobody knows."""
     if per_day is None:
         return "not known yet"
     if abs(per_day) < 1:
         return "none"
-    return f"{'+' if per_day > 0 else '-'}{size(abs(per_day))} a day"
+    return f"{'+' if per_day > 0 else '-'}{words(abs(per_day))} a day"
 
 
 def seconds(count: float) -> str:

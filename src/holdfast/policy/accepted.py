@@ -19,6 +19,7 @@ Acceptable: TypeAlias = Literal[
     "secret-readable",
     "volume-world-writable",
     "volume-holds-secrets",
+    "volume-not-looked-at",
 ]
 ACCEPTABLE: tuple[str, ...] = get_args(Acceptable)
 

@@ -31,16 +31,18 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SourceSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """What is there of one source of a stack: its newest snapshot, and how many bytes it holds."""
+    """What is there of one source of a stack: its newest snapshot, and how many bytes and files it holds."""
 
     source: str
     newest: datetime
     size: int | None = None
+    files: int | None = None
 
 
 class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """What is there of a stack: sizes in bytes are those of the newest and of the whole restore point before it.
 
+    `files` are those of the newest.
     `failed_drill` is the problem of the newest drill when it did not pass; `rto` and `rpo` are in seconds, by the last
     proof.
     """
@@ -52,6 +54,7 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     rto: float | None = None
     rpo: float | None = None
     size: int | None = None
+    files: int | None = None
     size_before: int | None = None
     incomplete_since: datetime | None = None
     sources: tuple[SourceSeen, ...] = ()

@@ -1,4 +1,4 @@
-"""What a server needs before its WAL can be archived, and how each thing is changed. Pure.
+"""What a server needs for base backups and for its WAL archive, and how each thing is changed. Pure.
 
 Rules upheld here:
 - Every requirement says what is there, what is wanted, and the statement that changes it.
@@ -18,7 +18,7 @@ KEEP_SIZE = "max_slot_wal_keep_size"
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One thing. `sql` makes it so; `advice` only: the archive works without it."""
+    """One thing. `sql` makes it so, `by_hand` is a person's decision; `advice` only: backups work without it."""
 
     name: str
     wanted: str
@@ -28,6 +28,7 @@ class Requirement:
     restart: bool = False
     advice: bool = False
     why: str = ""
+    by_hand: str = ""
 
 
 def archive_command(spool: str) -> str:
@@ -44,23 +45,31 @@ def archive_command(spool: str) -> str:
     )
 
 
-def stream_requirements(
-    settings: Mapping[str, str], slots: Sequence[str], slot: str, *, replication: bool
+def physical_requirements(
+    settings: Mapping[str, str], *, senders: int, role: str, replication: bool
 ) -> list[Requirement]:
-    """For receiving over a slot. `slots` are those of the server, `replication` whether the role may use them."""
+    """For base backups and receiving, which take so many `senders` at once.
+
+    `role` is the role's name as SQL has it, `replication` whether it may use them.
+    """
+    level = settings.get("wal_level", "")
+    sql = ("ALTER SYSTEM SET wal_level = 'replica'",)
+    found = [Requirement("wal_level", "replica", level, level in ("replica", "logical"), sql, restart=True)]
+    if senders:
+        may = "REPLICATION" if replication else "no REPLICATION"
+        found += [
+            _at_least(settings, "max_wal_senders", senders),
+            Requirement("the role", "REPLICATION", may, replication, (f"ALTER ROLE {role} REPLICATION",)),
+        ]
+    return found
+
+
+def slot_requirements(settings: Mapping[str, str], slots: Sequence[str], slot: str) -> list[Requirement]:
+    """For receiving over a slot. `slots` are those of the server, which has to have room for ours."""
     made = slot in slots
     keep = settings.get(KEEP_SIZE, "")
     return [
-        _level(settings),
-        _positive(settings, "max_wal_senders", 10),
-        _positive(settings, "max_replication_slots", 10),
-        Requirement(
-            "the role",
-            "REPLICATION",
-            "REPLICATION" if replication else "no REPLICATION",
-            replication,
-            ("ALTER ROLE CURRENT_USER REPLICATION",),
-        ),
+        _at_least(settings, "max_replication_slots", len({*slots, slot})),
         Requirement(
             f"replication slot {slot}",
             "a physical slot",
@@ -74,8 +83,9 @@ def stream_requirements(
             keep,
             keep not in ("-1", ""),
             advice=True,
-            why="without a limit the slot keeps WAL until the server's disk is full; with one, what is older is lost "
-            "to the archive: ALTER SYSTEM SET max_slot_wal_keep_size = '64GB', by the room there is",
+            why="without a limit the slot keeps WAL until the server's disk is full; with one, by the room there is, "
+            "what is older is lost to the archive",
+            by_hand=f"ALTER SYSTEM SET {KEEP_SIZE} = '64GB'; SELECT pg_reload_conf()",
         ),
     ]
 
@@ -85,7 +95,6 @@ def archive_requirements(settings: Mapping[str, str], spool: str) -> list[Requir
     command, mode, timeout = archive_command(spool), settings.get("archive_mode", ""), settings.get("archive_timeout")
     literal = command.replace("'", "''")
     return [
-        _level(settings),
         Requirement(
             "archive_mode",
             "on",
@@ -96,7 +105,7 @@ def archive_requirements(settings: Mapping[str, str], spool: str) -> list[Requir
         ),
         Requirement(
             "archive_command",
-            command,
+            f"the line that writes into {spool}",
             settings.get("archive_command", ""),
             settings.get("archive_command") == command,
             (f"ALTER SYSTEM SET archive_command = '{literal}'", "SELECT pg_reload_conf()"),
@@ -126,13 +135,7 @@ def incremental_requirement(settings: Mapping[str, str]) -> Requirement:
     )
 
 
-def _level(settings: Mapping[str, str]) -> Requirement:
-    level = settings.get("wal_level", "")
-    sql = ("ALTER SYSTEM SET wal_level = 'replica'",)
-    return Requirement("wal_level", "replica", level, level in ("replica", "logical"), sql, restart=True)
-
-
-def _positive(settings: Mapping[str, str], name: str, wanted: int) -> Requirement:
+def _at_least(settings: Mapping[str, str], name: str, least: int) -> Requirement:
     found = settings.get(name, "0")
-    sql = (f"ALTER SYSTEM SET {name} = {wanted}",)
-    return Requirement(name, "at least 1", found, found.isdigit() and int(found) > 0, sql, restart=True)
+    sql = (f"ALTER SYSTEM SET {name} = {max(10, least)}",)
+    return Requirement(name, f"at least {least}", found, found.isdigit() and int(found) >= least, sql, restart=True)

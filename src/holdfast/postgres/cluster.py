@@ -26,6 +26,7 @@ _OTHERS = (
     "archive_timeout",
     "max_slot_wal_keep_size",
     "max_replication_slots",
+    "fsync",
     "full_page_writes",
     "summarize_wal",
     "shared_preload_libraries",

@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from holdfast.model.words import growth, seconds, size
+from holdfast.model.words import count, growth, seconds, size
 from holdfast.reports.picture import growth_plot, trend_words
 from holdfast.reports.plot import plot, plot_style
 from holdfast.services.audit import AuditReport, series
@@ -39,7 +39,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters.update(utc=_utc, span=_span, size=size, growth=growth)
+    made.filters.update(utc=_utc, span=_span, size=size, growth=growth, count_of=count, files_growth=_files_growth)
     return made
 
 
@@ -53,5 +53,9 @@ def _utc(when: datetime) -> str:
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def _span(count: float | None) -> str:
-    return "" if count is None else seconds(count)
+def _span(length: float | None) -> str:
+    return "" if length is None else seconds(length)
+
+
+def _files_growth(per_day: float | None) -> str:
+    return growth(per_day, count)

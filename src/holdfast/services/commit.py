@@ -62,7 +62,14 @@ def commit(
     tree = archiver.finish(_manifest_entries(source, stats.notes, run.stack, run.point, run.parts, started))
     added = blobs.finish()
     lock.ensure_there()  # from here on the snapshot is the commit
-    tags = tags_for(stack=run.stack, source=source.label, point=run.point, parts=run.parts, size=stats.bytes)
+    tags = tags_for(
+        stack=run.stack,
+        source=source.label,
+        point=run.point,
+        parts=run.parts,
+        size=stats.bytes,
+        files=stats.files,
+    )
     snapshot = save_snapshot(
         repository.store, repository.key, _snapshot_json(source, tree, tags, parent, run.host, started)
     )

@@ -19,6 +19,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     check: str
     verdict: Verdict
     found: str
+    wanted: str | None = None
     hint: str | None = None
 
 

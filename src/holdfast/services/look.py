@@ -17,7 +17,7 @@ from holdfast.model.monitor import Finding, Sample, Trend
 from holdfast.policy.freshness import Seen
 from holdfast.policy.served import UNSERVED, Promise, judge_unserved, still_wanted
 from holdfast.policy.space import judge_filesystem
-from holdfast.policy.trends import trends
+from holdfast.policy.trends import TREND_DAYS, Series, trends
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
 from holdfast.services.history import recall, remember, series
@@ -34,10 +34,11 @@ from holdfast.services.volume_safety import is_of_volume
 if TYPE_CHECKING:
     from holdfast.config.models import Config
 
-TREND_DAYS = 14
 _KEYS = "repository-keys"
 _BYTES = "stack-bytes "
 _USED = "filesystem-used-bytes "
+_TOTAL = "filesystem-total-bytes "
+_INODES = "filesystem-inodes-share "
 
 
 class Look:
@@ -66,6 +67,7 @@ class Look:
         self.filesystems: list[Filesystem] = []
         self.trends: tuple[Trend, ...] = ()
         self._past: list[Sample] = []
+        self._counted: dict[str, Series] = {}
         self.heads: tuple[str, ...] = ()
         self.verified: datetime | None = None
         self.repository = ""
@@ -87,6 +89,8 @@ class Look:
         self.filesystems = observe_filesystems(self._config, seen.root)
         for filesystem in self.filesystems:
             self.measures[_USED + filesystem.path] = filesystem.used
+            self.measures[_TOTAL + filesystem.path] = filesystem.total
+            self.measures[_INODES + filesystem.path] = filesystem.inodes
         try:
             with open_repository_at(access_of(self._config)) as repository:
                 self._at_repository(repository)
@@ -99,7 +103,8 @@ class Look:
         observed = observe_repository(self._config, repository, self._time, self._wanted)
         self.findings += observed.findings
         self.stacks, self.heads, self.verified = observed.stacks, observed.heads, observed.verified
-        self.repository = repository.id
+        self.repository, self._counted = repository.id, observed.counted
+        self.measures |= {measure: counts[-1][1] for measure, counts in observed.counted.items()}
         for seen in observed.stacks:
             if seen.size is not None:
                 self.measures[_BYTES + seen.stack] = float(seen.size)
@@ -122,7 +127,7 @@ class Look:
 
     def _judge_space(self) -> None:
         measured = {name: [*series(self._past, name), (self._time, value)] for name, value in self.measures.items()}
-        self.trends = trends(measured, {_USED + each.path: each.total for each in self.filesystems})
+        self.trends = trends(measured | self._counted, {_USED + each.path: each.total for each in self.filesystems})
         own = self._config.monitor
         for filesystem in self.filesystems:
             self.findings += judge_filesystem(

@@ -23,6 +23,7 @@ def registry_of(report: MonitorReport) -> CollectorRegistry:
     proven = gauge("proven_time_seconds", "When a restore of the stack was last proven.", "stack")
     rto = gauge("rto_seconds", "How long the last proven restore took.", "stack")
     size = gauge("backup_bytes", "Content of the newest restore point.", "stack")
+    files = gauge("backup_files", "Files in the newest restore point.", "stack")
     for view in report.stacks:
         seen = view.seen
         for metric, value in (
@@ -30,6 +31,7 @@ def registry_of(report: MonitorReport) -> CollectorRegistry:
             (proven, seen.last_proven.timestamp() if seen.last_proven else None),
             (rto, seen.rto),
             (size, seen.size),
+            (files, seen.files),
         ):
             if value is not None:
                 metric.labels(seen.stack).set(value)

@@ -7,7 +7,7 @@ Rules upheld here:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -19,6 +19,7 @@ from holdfast.model.snapshot import RestorePoint, restore_points
 from holdfast.policy.cadence import tolerated_age
 from holdfast.policy.freshness import Seen, SourceSeen, Wanted, judge_stack, judge_verification
 from holdfast.policy.served import Origin
+from holdfast.policy.trends import TREND_DAYS, Series, backed_up
 from holdfast.repository.repository import Repository
 from holdfast.services.history import witnesses
 from holdfast.services.proofs import ProofRecord, Verification, proofs, verifications
@@ -33,12 +34,16 @@ CANARY = "holdfast-canary"
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen in the repository; `origins` of every stack that has snapshots, also where nobody asked for it."""
+    """What was seen in the repository; `origins` of every stack that has snapshots, also where nobody asked for it.
+
+    `counted` is what the backups counted, by measure (`policy.trends.backed_up`).
+    """
 
     stacks: tuple[Seen, ...]
     findings: tuple[Finding, ...]
     heads: tuple[str, ...]
     origins: dict[str, Origin]
+    counted: dict[str, Series]
     verified: datetime | None = None
 
 
@@ -64,8 +69,14 @@ def observe_repository(
     findings += [_tampered(line) for line in found.problems]
     findings += [_damaged(str(error.which)) for error in listed.damaged]
     origins = {p.stack: Origin(host=p.snapshots[-1].hostname, time=p.time) for p in points if p.stack}
-    verified = good[-1] if good else None
-    return Observed(stacks=seen, findings=tuple(findings), heads=found.heads, origins=origins, verified=verified)
+    return Observed(
+        stacks=seen,
+        findings=tuple(findings),
+        heads=found.heads,
+        origins=origins,
+        counted=backed_up(points, promised, now - timedelta(days=TREND_DAYS)),
+        verified=good[-1] if good else None,
+    )
 
 
 def all_wanted(config: Config, now: datetime) -> dict[str, Wanted]:
@@ -108,6 +119,7 @@ def _seen(name: str, points: Sequence[RestorePoint], drills: Sequence[ProofRecor
         rto=passed[-1].rto_seconds if passed else None,
         rpo=passed[-1].rpo_seconds if passed else None,
         size=whole[-1].size if whole else None,
+        files=whole[-1].files if whole else None,
         size_before=whole[-2].size if len(whole) > 1 else None,
         remedy="holdfast canary" if name == CANARY else "",
         incomplete_since=points[-1].time if points and not points[-1].complete else None,
@@ -120,7 +132,7 @@ def _sources(points: Sequence[RestorePoint]) -> tuple[SourceSeen, ...]:
     first = max((number for number, point in enumerate(points) if point.complete), default=0)
     newest = {snapshot.source: snapshot for point in points[first:] for snapshot in point.snapshots}
     return tuple(
-        SourceSeen(source=source, newest=snapshot.time, size=snapshot.size)
+        SourceSeen(source=source, newest=snapshot.time, size=snapshot.size, files=snapshot.files)
         for source, snapshot in sorted(newest.items())
     )
 

@@ -1,8 +1,9 @@
 """What is wrong with the volumes themselves: a root that everybody may write to, secrets that lie on a plain disk.
 
 Rules upheld here:
-- It only looks, at volumes that surely lie on this machine; of the others nothing is said.
-- What could not be looked at for lack of time is told to be unseen: an open finding about it is not over.
+- It only looks, at volumes that surely lie on this machine; of the others it is said that, and why, nobody looked: one
+  finding for each, and a single one where the engine is the reason.
+- What could not be looked at is told to be unseen, for lack of time, too: an open finding about it is not over.
 - That a disk is plain is claimed only where its devices were seen; otherwise it is said that nobody knows.
 """
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 SECONDS = 10.0
 """What looking into all volumes may take; what is left over comes first another time."""
 _TURN = 600
+_NAMED = 5
 
 
 def examine_volumes(
@@ -39,19 +41,49 @@ def examine_volumes(
 
     findings: list[Finding] = []
     unseen: set[str] = set()
-    if unreachable_from_here(engine):
-        return findings, unseen
+    ours = [volume for volume in volumes if LABEL not in volume.labels]
+    if (reason := unreachable_from_here(engine)) is not None:
+        told = [v.name for v in ours if without_accepted([_not_looked_at(v.name, reason, "")], _accepted(v))]
+        return list(_none_looked_at(told, reason)), {_area(volume.name) for volume in ours}
     deadline = clock() + SECONDS
-    for volume in _in_turn([v for v in volumes if LABEL not in v.labels], time.time()):
-        if why_not_in_place(volume) is not None:
-            continue
-        if clock() > deadline:
-            unseen.add(_area(volume.name))
-            continue
-        found, whole = _examine(volume, clock)
+    for volume in _in_turn(ours, time.time()):
+        if (reason := why_not_in_place(volume)) is not None:
+            found, whole = [judge_unseen(volume.name, reason)], False
+        elif clock() > deadline:
+            found, whole = [], False
+        else:
+            found, whole = _examine(volume, clock)
         findings += without_accepted(found, _accepted(volume))
         unseen |= set() if whole else {_area(volume.name)}
     return findings, unseen
+
+
+def _none_looked_at(names: Sequence[str], reason: str) -> Iterator[Finding]:
+    """One finding for all volumes of an engine: what keeps us from each of them is the same."""
+    if names:
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        hint = "holdfast monitor on the engine's own machine, as root, looks at them; accept it: monitor.accept"
+        yield _not_looked_at("engine", f"{', '.join(names[:_NAMED])}{more}: {reason}", hint)
+
+
+def judge_unseen(name: str, reason: str) -> Finding:
+    """The finding about a volume that is not looked at."""
+    look = f"docker run --rm --volume {name}:/look:ro busybox find /look -maxdepth 2 -ls"
+    hint = f"{look}; accept it: label the volume holdfast.accept=volume-not-looked-at, or monitor.accept"
+    return _not_looked_at(name, reason, hint)
+
+
+def _not_looked_at(subject: str, found: str, hint: str) -> Finding:
+    """Its area is the engine's, who said what the volume is: the volume's own is just what is not seen."""
+    return Finding(
+        kind="volume-not-looked-at",
+        subject=subject,
+        severity=Severity.INFO,
+        found=f"root and files were not looked at: {found}",
+        wanted="a volume that can be read directly",
+        hint=hint,
+        area="engine",
+    )
 
 
 def _in_turn(volumes: list[Volume], now: float) -> list[Volume]:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from holdfast.errors import WalNotReady
-from holdfast.policy.wal_setup import Requirement, archive_requirements, incremental_requirement, stream_requirements
+from holdfast.policy.wal_setup import Requirement
 from holdfast.postgres.cluster import describe_cluster
 from holdfast.postgres.server import Server
-from holdfast.postgres.session import Session
 from holdfast.services.databases import server_of
+from holdfast.services.server_needs import physical_needs
 from holdfast.services.wal import WalSource
 
 if TYPE_CHECKING:
@@ -49,14 +49,14 @@ def setup(config: Config, source: WalSource, *, apply: bool = False) -> SetupRep
             cluster = describe_cluster(session)
             if apply:
                 source.spool.claim(cluster.system)
-                for need in _requirements(session, source):
+                for need in physical_needs(config, source.stack, source.spec, server, session):
                     if need.met or not need.sql:
                         continue
                     for statement in need.sql:
                         session.execute(statement)
                     changed.append(need.name)
         with server.session() as session:
-            requirements = tuple(_requirements(session, source))
+            requirements = tuple(physical_needs(config, source.stack, source.spec, server, session))
     return SetupReport(
         stack=source.stack,
         source=source.spec.label,
@@ -66,16 +66,6 @@ def setup(config: Config, source: WalSource, *, apply: bool = False) -> SetupRep
         changed=tuple(changed),
         restart=tuple(need.name for need in requirements if need.restart and not need.met),
     )
-
-
-def _requirements(session: Session, source: WalSource) -> list[Requirement]:
-    settings = describe_cluster(session).settings
-    more = [] if source.spec.incremental is None else [incremental_requirement(settings)]
-    if not source.receiving:
-        return archive_requirements(settings, source.wal.mount or source.wal.spool) + more
-    slots = [str(row["name"]) for row in session.query("SELECT slot_name AS name FROM pg_replication_slots")]
-    role = session.query("SELECT rolreplication OR rolsuper AS may FROM pg_roles WHERE rolname = current_user")[0]
-    return stream_requirements(settings, slots, source.slot, replication=bool(role["may"])) + more
 
 
 def _make_spool(source: WalSource, server: Server) -> None:

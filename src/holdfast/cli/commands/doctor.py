@@ -34,7 +34,8 @@ def _show(findings: list[Finding]) -> None:
     width = max(map(len, lines))
     text.show(f"{lines[0].ljust(width)}  FOUND")
     for line, finding in zip(lines[1:], findings, strict=True):
-        text.show(f"{line.ljust(width)}  {finding.found}")
+        wanted = f"; wanted {finding.wanted}" if finding.wanted else ""
+        text.show(f"{line.ljust(width)}  {finding.found}{wanted}")
         if finding.hint:
             text.show(f"{''.ljust(width)}  to do: {finding.hint}")
     words = (("fail", "failed"), ("warn", "to look at"))

@@ -12,7 +12,7 @@ from holdfast.cli.findings import counted, finding_lines
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import FindingsOpen
 from holdfast.model.proof import Proof
-from holdfast.model.words import growth
+from holdfast.model.words import count, growth
 from holdfast.services.report import StackView
 from holdfast.services.status import StackStatus, StatusReport, status
 
@@ -83,6 +83,8 @@ def _expected(report: StatusReport, stack: StackStatus) -> Iterator[str]:
     trend = next((t for t in report.seen.trends if (t.kind, t.name) == ("stack", stack.stack)), None)
     if trend is not None:
         yield f"  size            {text.size(trend.now)}, growth {growth(trend.per_day)}"
+        if trend.files is not None:
+            yield f"  files           {count(trend.files)}, growth {growth(trend.files_per_day, count)}"
     if view is not None:
         yield _next(view)
 
