@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from holdfast.model.ids import BlobId
 from holdfast.repository.cores import cores, workers_for
-from holdfast.repository.extract import _MANY, Piece, mixed, read_blobs
+from holdfast.repository.extract import _MANY, Delivered, Piece, mixed, read_blobs
 from holdfast.repository.index import Location
 from holdfast.repository.pack import BlobKind
 from tests.support.repositories import new_repository
@@ -47,7 +47,7 @@ def test_no_more_threads_work_than_there_are_cores(tmp_path: Path) -> None:
     came: set[BlobId] = set()
     lock, at_work, most = threading.Lock(), 0, 0
 
-    def deliver(found: list[tuple[BlobId, bytes]]) -> None:
+    def deliver(found: Delivered) -> None:
         nonlocal at_work, most
         with lock:
             at_work += 1

@@ -24,6 +24,7 @@ from holdfast.repository.index import Location
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind, PackBuilder, parse_header
 from holdfast.repository.polynomial import is_irreducible, random_irreducible
+from holdfast.store.base import Bytes
 from holdfast.store.memory import MemoryStore
 from tests.support.repositories import new_repository_on
 
@@ -212,7 +213,7 @@ def test_many_small_blobs_are_stored_and_read_as_one_by_one() -> None:
         added = blobs.finish()
     assert added.blobs == len(pieces) - 1, "the same one twice is stored once"
     assert added.bytes == sum(map(len, pieces)) - 9
-    found: dict[BlobId, bytes] = {}
+    found: dict[BlobId, Bytes] = {}
     failed: list[HoldfastError] = []
     read_blobs(repository, ids, found.update, lambda _, error: failed.append(error))
     assert not failed
@@ -231,7 +232,7 @@ def test_of_many_small_blobs_only_the_damaged_one_is_lost() -> None:
     whole = repository.store.get(key)
     at = where.offset + 20
     repository.store.put(key, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-    found: dict[BlobId, bytes] = {}
+    found: dict[BlobId, Bytes] = {}
     failed: dict[BlobId, HoldfastError] = {}
     read_blobs(repository, ids, found.update, failed.__setitem__)
     assert list(failed) == [ids[7]]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import random
+from collections.abc import Sequence
+from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.services.extraction_contents import _RUN, joined
+from holdfast.services.extraction_contents import joined, write_at
+from holdfast.store.base import Bytes
 
 HOLE = 7
 
@@ -26,15 +31,29 @@ def test_the_same_bytes_at_the_same_places_in_as_few_runs_as_possible(
         at += len(data) if data else HOLE
     chance.shuffle(parts)
     found = list(joined(parts))
-    assert {offset + number: byte for offset, data in found for number, byte in enumerate(data)} == expected
-    assert sum(bool(data) for _, data in found) == runs
+    written = [(offset, b"".join(run)) for offset, run in found]
+    assert {offset + number: byte for offset, data in written for number, byte in enumerate(data)} == expected
+    assert sum(bool(data) for _, data in written) == runs
 
 
-def test_a_blob_that_comes_a_thousand_times_is_not_held_a_thousand_times() -> None:
-    piece = bytes(range(256)) * 4096
-    at = 0
-    for offset, data in joined([(number * len(piece), piece) for number in reversed(range(1000))]):
-        assert offset == at
-        assert len(data) <= _RUN
-        at += len(data)
-    assert at == 1000 * len(piece)
+def test_more_pieces_than_one_call_takes_are_written(tmp_path: Path) -> None:
+    pieces = [bytes([number % 256]) * (number % 7) for number in range(5000)]
+    assert _written(tmp_path, pieces, 3) == bytes(3) + b"".join(pieces)
+
+
+@pytest.mark.parametrize("most", [1, 10, 4096])
+def test_a_write_that_takes_only_a_part_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    def short(fd: int, buffers: Sequence[memoryview], offset: int) -> int:
+        return os.pwrite(fd, b"".join(buffers)[:most], offset)
+
+    monkeypatch.setattr(os, "pwritev", short)
+    pieces: list[Bytes] = [b"one", b"", b"two" * 3000, memoryview(b"three"), b"4"]
+    assert _written(tmp_path, pieces, 0) == b"".join(pieces)
+
+
+def _written(folder: Path, pieces: Sequence[Bytes], offset: int) -> bytes:
+    path = folder / "file"
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    write_at(fd, pieces, offset)
+    os.close(fd)
+    return path.read_bytes()

@@ -95,15 +95,15 @@ def open_blob(key: MasterKey, stored: Bytes, wanted: BlobId, where: Location) ->
     return plain
 
 
-def open_blobs(key: MasterKey, found: Sequence[tuple[Bytes, BlobId, Location]]) -> list[bytes] | None:
+def open_blobs(key: MasterKey, found: Sequence[tuple[Bytes, BlobId, Location]]) -> list[Bytes] | None:
     """The plaintexts of many small blobs, decompressed in one call; None when one of them is not whole.
 
-    Which one that is, `open_blob` tells: for each by itself.
+    Views of one buffer, where they were compressed. Which one is not whole, `open_blob` tells: for each by itself.
     """
     try:
-        plains = [key.open(stored) for stored, _, _ in found]
+        plains: list[Bytes] = [key.open(stored) for stored, _, _ in found]
         packed = [number for number, (_, _, where) in enumerate(found) if where.raw_length]
-        frames: list[bytes | bytearray | memoryview] = [plains[number] for number in packed]
+        frames = [plains[number] for number in packed]
         sizes = [found[number][2].raw_length for number in packed]
         if any(zstandard.frame_content_size(frame) != size for frame, size in zip(frames, sizes, strict=True)):
             return None
@@ -111,7 +111,7 @@ def open_blobs(key: MasterKey, found: Sequence[tuple[Bytes, BlobId, Location]]) 
     except (AuthenticationError, zstandard.ZstdError):
         return None
     for at, number in enumerate(packed):
-        plains[number] = opened[at].tobytes()
+        plains[number] = memoryview(opened[at])  # type: ignore[arg-type]  # a segment is a buffer
     whole = all(
         len(stored) == where.length and hashlib.sha256(plain).digest() == wanted
         for plain, (stored, wanted, where) in zip(plains, found, strict=True)

@@ -21,6 +21,7 @@ from holdfast.repository.index import Location
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
+from holdfast.store.base import Bytes
 
 _MAX_RANGE = 8 << 20
 _MAX_GAP = 256 << 10
@@ -35,8 +36,10 @@ class Piece(NamedTuple):
     where: Location
 
 
-Deliver = Callable[[list[tuple[BlobId, bytes]]], None]
-"""Takes blobs that lie side by side in a pack, and were often side by side in a file: at most about 1 MiB, or one."""
+Delivered = list[tuple[BlobId, Bytes]]
+"""Blobs that lie side by side in a pack, and were often side by side in a file: at most about 1 MiB, or one."""
+
+Deliver = Callable[[Delivered], None]
 
 Fail = Callable[[BlobId, HoldfastError], None]
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject, HoldfastError
 from holdfast.model.ids import BlobId
-from holdfast.repository.extract import read_blobs
+from holdfast.repository.extract import Delivered, read_blobs
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
 from holdfast.services.delta_acting import Acting
 from holdfast.services.delta_target import copy_beside, look, make_file, open_file
-from holdfast.services.extraction_contents import is_zeros, joined, write_at
+from holdfast.services.extraction_contents import Part, is_zeros, joined, write_at
 
 WAVE = 2_000
 """Files that are looked at together: bounds memory, and still reads each pack about once."""
@@ -131,8 +131,8 @@ class Contents:
         elif file.new != file.old:
             copy_beside(file.old, file.new, file.node.size)
 
-    def _deliver(self, wanted: dict[BlobId, list[tuple[_File, int]]], found: list[tuple[BlobId, bytes]]) -> None:
-        parts: dict[_File, list[tuple[int, bytes]]] = {}
+    def _deliver(self, wanted: dict[BlobId, list[tuple[_File, int]]], found: Delivered) -> None:
+        parts: dict[_File, list[Part]] = {}
         for blob, data in found:
             zeros = is_zeros(data)
             for file, offset in wanted[blob]:
@@ -142,8 +142,8 @@ class Contents:
         for file, pieces in parts.items():
             fd = open_file(file.new, os.O_WRONLY)
             try:
-                for offset, data in joined(pieces):
-                    write_at(fd, data, offset)
+                for offset, run in joined(pieces):
+                    write_at(fd, run, offset)
             finally:
                 os.close(fd)
 

@@ -11,25 +11,30 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import itemgetter
 
 from holdfast.errors import CorruptObject, HoldfastError
 from holdfast.model.ids import BlobId
-from holdfast.repository.extract import read_blobs
+from holdfast.repository.extract import Delivered, read_blobs
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
 from holdfast.services.metadata import MetadataWriter
+from holdfast.store.base import Bytes
 
 _MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _REOPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _KEPT_OPEN = 128
 """Files with several blobs that stay open between two of them: most are whole again before another is begun."""
-_RUN = 8 << 20
-"""Bytes from which on a write is not joined with more: one blob may come a thousand times in one file."""
+_MOST_PIECES = 1024
+"""Of one write: IOV_MAX of Linux."""
 _ZEROS = bytes(1 << 20)
+
+Part = tuple[int, Bytes]
+"""Where in a file something belongs, and what."""
 
 
 @dataclass(slots=True)
@@ -112,8 +117,8 @@ class ContentWriter:
                     os.close(file.fd)
             self._open.clear()
 
-    def _deliver(self, wanted: dict[BlobId, list[tuple[_File, int]]], found: list[tuple[BlobId, bytes]]) -> None:
-        parts: dict[_File, list[tuple[int, bytes]]] = {}
+    def _deliver(self, wanted: dict[BlobId, list[tuple[_File, int]]], found: Delivered) -> None:
+        parts: dict[_File, list[Part]] = {}
         for blob, data in found:
             zeros: bool | None = None
             for file, offset in wanted[blob]:
@@ -126,18 +131,18 @@ class ContentWriter:
         for file, pieces in parts.items():
             self._write_parts(file, pieces)
 
-    def _write_whole(self, file: _File, data: bytes) -> None:
+    def _write_whole(self, file: _File, data: Bytes) -> None:
         """A file of one blob, which no other thread knows: made, written and finished in one go."""
         fd = os.open(file.path, _MAKE, 0o600)
         file.started = True
         try:
-            write_at(fd, data, 0)
+            write_at(fd, [data], 0)
             self._finish_file(file, fd)
         finally:
             os.close(fd)
         self._count(file)
 
-    def _write_parts(self, file: _File, parts: list[tuple[int, bytes]]) -> None:
+    def _write_parts(self, file: _File, parts: list[Part]) -> None:
         with self._lock:
             # Opened under the lock: of two threads with blobs of one file the second must not make it again.
             if file.fd is None:
@@ -147,8 +152,8 @@ class ContentWriter:
             file.busy += 1
             fd = file.fd
         try:
-            for offset, data in joined(parts):
-                write_at(fd, data, offset)
+            for offset, pieces in joined(parts):
+                write_at(fd, pieces, offset)
         finally:
             self._arrived(file, len(parts))
 
@@ -202,31 +207,40 @@ class ContentWriter:
         self._damage(file.path, str(file.damaged))
 
 
-def is_zeros(data: bytes) -> bool:
+def is_zeros(data: Bytes) -> bool:
     """Whether it may stay a hole. Compared with zeros in large pieces: looking for another byte one by one is slow."""
     if data and data[0]:
         return False
-    return all(data[at : at + len(_ZEROS)] == _ZEROS[: len(data) - at] for at in range(0, len(data), len(_ZEROS)))
+    # As bytes: a view is compared one byte after the other.
+    return all(
+        bytes(data[at : at + len(_ZEROS)]) == _ZEROS[: len(data) - at] for at in range(0, len(data), len(_ZEROS))
+    )
 
 
-def joined(parts: list[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """Parts of a file (offset, data) with those that touch put together, so that a write takes many; no order."""
-    run: list[bytes] = []
+def joined(parts: Sequence[Part]) -> Iterator[tuple[int, list[Bytes]]]:
+    """Parts of a file, those that touch put together, so that a write takes many; no order."""
+    run: list[Bytes] = []
     start = end = 0
     for offset, data in sorted(parts, key=itemgetter(0)):
-        if run and offset == end and end - start + len(data) <= _RUN:
+        if run and offset == end:
             run.append(data)
         else:
             if run:
-                yield start, b"".join(run)
+                yield start, run
             run, start = [data], offset
         end = offset + len(data)
     if run:
-        yield start, run[0] if len(run) == 1 else b"".join(run)
+        yield start, run
 
 
-def write_at(fd: int, data: bytes, offset: int) -> None:
-    """Write all of the data at an offset."""
-    written = 0
-    while written < len(data):
-        written += os.pwrite(fd, memoryview(data)[written:] if written else data, offset + written)
+def write_at(fd: int, pieces: Sequence[Bytes], offset: int) -> None:
+    """Write all of these, one behind the other, from an offset on."""
+    for first in range(0, len(pieces), _MOST_PIECES):
+        left = deque(memoryview(piece) for piece in pieces[first : first + _MOST_PIECES])
+        while left:
+            written = os.pwritev(fd, left, offset)
+            offset += written
+            while left and written >= len(left[0]):
+                written -= len(left.popleft())
+            if written:
+                left[0] = left[0][written:]
