@@ -147,12 +147,18 @@ class Cluster:
             stderr=subprocess.DEVNULL if program == "pg_ctl" else subprocess.PIPE,
             text=True,
             check=False,
-            env={**os.environ, "LC_ALL": "C"},
+            env=self._environment(),
         ) if program != "pg_ctl" else self._control(arguments)  # fmt: skip
         if check and done.returncode != 0:
             said = self.log() if (self.folder / "log").exists() else ""
             raise subprocess.CalledProcessError(done.returncode, program, f"{done.stdout}{done.stderr}", said[-2000:])
         return str(done.stdout or "")
+
+    def _environment(self) -> dict[str, str]:
+        """Programs that were built for another place find the libraries beside them: a standby's WAL receiver does."""
+        libraries = Path(self.programs).parent / "lib"
+        beside = {"LD_LIBRARY_PATH": str(libraries)} if (libraries / "libpq.so.5").exists() else {}
+        return {**os.environ, "LC_ALL": "C", **beside}
 
     def _control(self, arguments: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
         # The server inherits pg_ctl's output: a pipe would stay open for as long as it runs.
@@ -168,7 +174,7 @@ class Cluster:
             stderr=subprocess.DEVNULL,
             text=True,
             check=False,
-            env={**os.environ, "LC_ALL": "C"},
+            env=self._environment(),
         )
 
 

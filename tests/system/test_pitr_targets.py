@@ -97,6 +97,11 @@ def program(open_folders: Path) -> str:
 
 def test_a_transaction_is_the_target_and_the_server_fetches_its_wal_itself(make_site: MakeSite, program: str) -> None:
     site = make_site()
+    if site.cluster.sql("SHOW data_checksums") == "on":  # as is usual from 18 on
+        site.cluster.stop("fast")
+        site.cluster.run("pg_checksums", "--disable", "-D", str(site.cluster.data))
+        site.cluster.start()
+        site.configure(site.cluster)
     with site.archiving():
         site.back_up()
         site.cluster.sql("INSERT INTO t VALUES (101)")
