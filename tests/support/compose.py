@@ -1,7 +1,7 @@
-"""Compose itself, on the production file: the plugin where this machine has it, else the older program.
+"""Compose itself, on the production file: version 2, which hosts have, and 1.29, which Debian has.
 
-The older one (1.29, which Debian has) does not know the file's top-level `name`; it gets the name as an argument, and
-all the rest of the file as it stands.
+The older one does not know the file's top-level `name`; it gets the name as an argument, and all the rest of the file
+as it stands.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.local.machine import CannotProvide, find_tool
-from deployments.local.packages import ensure_tool
+from deployments.local.compose import compose_1, compose_2
+from deployments.local.machine import CannotProvide
 
 NAME = "holdfast"
 
@@ -41,13 +41,12 @@ class Compose:
         return done.stdout
 
 
-def compose(file: Path, folder: Path, variables: Mapping[str, str]) -> Compose:
-    """Compose for a file; the test is skipped, with the reason, where there is none. `folder` takes a copy."""
-    docker = find_tool("docker")
-    if docker and not subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
-        return Compose((docker, "compose", "-f", str(file)), variables)
+def compose(version: int, file: Path, folder: Path, variables: Mapping[str, str]) -> Compose:
+    """Compose 1 or 2 for a file; the test is skipped, with the reason, where there is none. `folder` takes a copy."""
     try:
-        program = ensure_tool("docker-compose", ("docker-compose",))
+        if version == 2:
+            return Compose((compose_2(), "-f", str(file)), variables)
+        program = compose_1()
     except CannotProvide as error:
         pytest.skip(str(error))
     copy = folder / "compose.yaml"

@@ -96,7 +96,9 @@ def test_the_worker_image_holds_what_a_worker_needs(worker_image: str, engine_cl
 @pytest.mark.soak
 @pytest.mark.engine
 @pytest.mark.timeout(1200)
+@pytest.mark.parametrize("version", [1, 2])
 def test_what_the_compose_file_says_backs_up(
+    version: int,
     worker_image: str,
     postgres_image: str,
     engine_socket: str,
@@ -112,7 +114,9 @@ def test_what_the_compose_file_says_backs_up(
     (Path(volume.attrs["Mountpoint"]) / "name").write_text("of production")
     listen = f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250 + 1}.9"
     folder = str(Path(volume.attrs["Mountpoint"]).parents[1])
-    run = production(tmp_path, engine_socket, POSTGRES_IMAGE=postgres_image, LISTEN=listen, DOCKER_VOLUMES=folder)
+    run = production(
+        version, tmp_path, engine_socket, POSTGRES_IMAGE=postgres_image, LISTEN=listen, DOCKER_VOLUMES=folder
+    )
     try:
         run("up", "-d", "--no-build")
         run("run", "--rm", "--no-deps", "--entrypoint", "holdfast", "worker", "init")
@@ -142,7 +146,7 @@ def test_what_the_compose_file_says_backs_up(
         volume.remove()
 
 
-def production(folder: Path, engine_socket: str, **variables: str) -> Compose:
+def production(version: int, folder: Path, engine_socket: str, **variables: str) -> Compose:
     """Compose on the production file, with one stack, secrets and an engine of the test's own."""
     (folder / "secrets").mkdir()
     for name in ("prefect-database", "holdfast-password"):
@@ -158,7 +162,7 @@ def production(folder: Path, engine_socket: str, **variables: str) -> Compose:
         "HOLDFAST_CONFIG_DIR": str(folder),
         "SECRETS": str(folder / "secrets"),
     }
-    return compose(PRODUCTION / "compose.yaml", folder, {**own, **variables})
+    return compose(version, PRODUCTION / "compose.yaml", folder, {**own, **variables})
 
 
 def container_of(client: docker.DockerClient, service: str) -> Any:
@@ -199,9 +203,10 @@ def until(condition: Callable[[], Any], seconds: float) -> Any:
     return answer
 
 
-def test_compose_reads_the_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_compose_reads_the_file(version: int, tmp_path: Path) -> None:
     secrets = {"SECRETS": str(tmp_path), "LISTEN": "127.0.0.7", "DOCKER_VOLUMES": "/srv/docker/volumes"}
-    understood = yaml.safe_load(compose(PRODUCTION / "compose.yaml", tmp_path, secrets)("config"))
+    understood = yaml.safe_load(compose(version, PRODUCTION / "compose.yaml", tmp_path, secrets)("config"))
     services = understood["services"]
     assert services["server"]["depends_on"]["database"]["condition"] == "service_healthy"
     assert services["worker"]["labels"] == {"holdfast.accept": "container-has-engine"}
