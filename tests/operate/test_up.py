@@ -17,7 +17,7 @@ from deployments.local.engine import PrivateEngine
 from deployments.operate.server import server_environment
 from holdfast.engine.client import connect
 from holdfast.engine.volumes import create_volume, remove_volume
-from tests.operate.actions import deployments, ended, release, running_tasks, runs_of, slow, start, state
+from tests.operate.actions import capturing, deployments, ended, release, runs_of, slow, start, state
 from tests.operate.conftest import HOLDFAST, Receiver, Site, make_site, until
 
 
@@ -143,7 +143,7 @@ def test_two_hosts_with_an_engine_each_work_on_one_server(site: Site, engine_soc
         assert queues == {"host-a", "host-b"}
         # Asked to stop, the worker lets its run end and starts no other.
         last = start(site, "backup/docs@host-b", config=slow(other, 60))
-        until(lambda: f"capture path:{other.folder}/source" in running_tasks(site, last))
+        capturing(site, last)
         process.terminate()
         release(other)
         assert process.wait(60) == 0
