@@ -19,6 +19,7 @@ from deployments.local.machine import REPOSITORY_ROOT
 from deployments.operate.folder import Folder, OperateError
 
 NAME = "server"
+PROGRAM = "deployments.operate.prefect_server"
 PORT = 4200
 READY_SECONDS = 120.0
 QUIET = {
@@ -52,7 +53,7 @@ def ensure_server(folder: Folder, *, host: str, port: int) -> str:
         return running.url
     _require_free(host, port)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104  compared, not bound
-    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    argv = [sys.executable, "-m", PROGRAM, "server", "start", "--host", host, "--port", str(port)]
     # Else its pages ask the usual port, and what it sends has no links.
     env = {**server_environment(folder), "PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
     folder.start(NAME, argv, env, cwd=str(folder.path), url=url)
