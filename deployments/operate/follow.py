@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from prefect import flow, get_run_logger
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.deployments.runner import RunnerDeployment
 
+from deployments.operate.again import asking_client
 from deployments.operate.catalog import LABELLED, deployment_of, deployments
 from deployments.operate.reconcile import Changes, ensure_deployments, has_tagged, told
 from holdfast.config.access import find_config
@@ -42,7 +43,7 @@ def follow(host: str, config: str = "") -> None:
         path = find_config(config or None)
         if path is None:
             raise ConfigError("no configuration is named", wanted="the parameter config, or HOLDFAST_CONFIG")
-        with get_client(sync_client=True) as client:
+        with asking_client() as client:
             bring_up_to_date(client, load(path), config, host, get_run_logger().info)
 
 

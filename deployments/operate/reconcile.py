@@ -70,7 +70,7 @@ def ensure_deployments(
 ) -> Changes:
     """Make, change and remove this host's deployments; with `only_missing` none is changed or removed.
 
-    What takes long (the server needs 0.1 s for each) is told.
+    What takes long (the server needs a twentieth of a second for each) is told.
     """
     names: dict[object, str] = {}
     present: dict[str, DeploymentResponse] = {}

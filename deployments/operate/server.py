@@ -19,6 +19,7 @@ from deployments.local.machine import REPOSITORY_ROOT
 from deployments.operate.folder import Folder, OperateError
 
 NAME = "server"
+PROGRAM = "deployments.operate.prefect_server"
 PORT = 4200
 READY_SECONDS = 120.0
 QUIET = {
@@ -30,6 +31,16 @@ QUIET = {
     "PREFECT_CLI_COLORS": "false",
     "PREFECT_CLI_PROMPT": "false",
 }
+SLOTS = {
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_ENABLED": "false",
+}
+"""The one slot of a deployment is a run's until that run ends, whatever becomes of the server meanwhile.
+
+In memory, as Prefect keeps them, a restart loses the leases, and the engine ends a run whose lease cannot be renewed: a
+backup, for a server that it does not need. By time they would be taken from every run when the server was away for more
+than five minutes. And a killed run's slot would be given back twice, the second time for a run that came after it.
+"""
 
 
 def ensure_server(folder: Folder, *, host: str, port: int) -> str:
@@ -42,7 +53,7 @@ def ensure_server(folder: Folder, *, host: str, port: int) -> str:
         return running.url
     _require_free(host, port)
     url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"  # noqa: S104  compared, not bound
-    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    argv = [sys.executable, "-m", PROGRAM, "server", "start", "--host", host, "--port", str(port)]
     # Else its pages ask the usual port, and what it sends has no links.
     env = {**server_environment(folder), "PREFECT_UI_API_URL": f"{url}/api", "PREFECT_UI_URL": url}
     folder.start(NAME, argv, env, cwd=str(folder.path), url=url)
@@ -52,7 +63,8 @@ def ensure_server(folder: Folder, *, host: str, port: int) -> str:
 def server_environment(folder: Folder, env: Mapping[str, str] = os.environ) -> dict[str, str]:
     """The environment of this host's own server: settings that point to another server are left out."""
     kept = {name: value for name, value in env.items() if name not in ("PREFECT_API_URL", "PREFECT_PROFILE")}
-    return {**kept, **QUIET, "PREFECT_HOME": str(folder.path / "prefect")}
+    own = {"PREFECT_HOME": str(folder.path / "prefect"), "PYTHONPATH": str(REPOSITORY_ROOT)}
+    return {**kept, **QUIET, **SLOTS, **own}
 
 
 def client_environment(folder: Folder, api: str, env: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -64,7 +76,6 @@ def client_environment(folder: Folder, api: str, env: Mapping[str, str] = os.env
         "PREFECT_API_URL": api,
         "NO_PROXY": around,
         "no_proxy": around,
-        "PYTHONPATH": str(REPOSITORY_ROOT),
         "HOLDFAST_STATE": str(folder.path),
         "PREFECT_LOGGING_EXTRA_LOGGERS": "holdfast",
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",

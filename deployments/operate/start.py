@@ -9,11 +9,12 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.schemas.automations import AutomationCore
 
+from deployments.operate.again import asking_client
 from deployments.operate.automations import look_at_failures, store_channel, tell_of_failures, telling, zombies
 from deployments.operate.folder import Folder
 from deployments.operate.follow import bring_up_to_date, follow
@@ -39,7 +40,7 @@ def start(
 ) -> list[str]:
     """Pool, queue, deployments, automations, worker; what runs next, in words. Raises: OperateError."""
     wait_for_server()
-    with get_client(sync_client=True) as client:
+    with asking_client() as client:
         queue = ensure_pool(client, host, runs_at_once=runs_at_once)
         wanted = bring_up_to_date(client, config, "", host, say)
         automations = _automations(client, host, config)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from tests.operate.conftest import Site, until
+
+FINISHED = ("Completed", "Failed", "Crashed", "Cancelled")
 
 
 def deployments(site: Site) -> dict[str, Any]:
@@ -28,16 +31,45 @@ def state(site: Site, run: UUID) -> str:
 
 
 def ended(site: Site, run: UUID, seconds: float = 90) -> str:
-    finished = ("Completed", "Failed", "Crashed", "Cancelled")
-    return str(until(lambda: (s := state(site, run)) in finished and s, seconds))
+    return str(until(lambda: (s := state(site, run)) in FINISHED and s, seconds, seen=lambda: seen(site, run)))
 
 
-def running_tasks(site: Site, run: UUID) -> set[str]:
+def capturing(site: Site, run: UUID, seconds: float = 120) -> None:
+    """Return when a run that `slow` holds up captures. Fails when it ended before that, or does not get there."""
+    _working(site, run, lambda tasks: any(name.startswith("capture ") for name in tasks), seconds)
+
+
+def working(site: Site, run: UUID, seconds: float = 120) -> None:
+    """Return when any task of a run goes on. Fails when the run ended before that, or does not get there."""
+    _working(site, run, bool, seconds)
+
+
+def _working(site: Site, run: UUID, enough: Callable[[set[str]], bool], seconds: float) -> None:
+    def reached() -> bool:
+        assert state(site, run) not in FINISHED, f"the run ended too early; {seen(site, run)}"
+        return enough({task.name for task in _tasks(site, run) if task.state_name == "Running"})
+
+    until(reached, seconds, seen=lambda: seen(site, run))
+
+
+def seen(site: Site, run: UUID) -> str:
+    """What the server knows of a run, of its tasks and of the others of its queue: for who reads a failed test."""
+    with site.client() as client:
+        from prefect.client.schemas.sorting import FlowRunSort
+
+        states = client.read_flow_run_states(run)
+        others = [r for r in client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=12) if r.id != run]
+    lines = [f"{s.timestamp:%H:%M:%S} {s.name} {s.message or ''}".strip() for s in states]
+    lines += [f"task {task.name}: {task.state_name}" for task in _tasks(site, run)]
+    lines += [f"beside it {r.name}: {r.state_name} since {r.state.timestamp:%H:%M:%S}" for r in others if r.state]
+    return "\n".join([f"seen of the run {run}:", *lines, *site.state.tail("worker").splitlines()])
+
+
+def _tasks(site: Site, run: UUID) -> list[Any]:
     with site.client() as client:
         from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
-        found = client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run])))
-        return {task.name for task in found if task.state_name == "Running"}
+        return list(client.read_task_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[run]))))
 
 
 def slow(site: Site, seconds: float) -> str:

@@ -166,10 +166,12 @@ def site(tmp_path_factory: pytest.TempPathFactory, receiver: Receiver) -> Iterat
         made.run("down", "--now")
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.5) -> Any:
-    """The first true answer. Fails after so many seconds."""
+def until(
+    condition: Callable[[], Any], seconds: float = 60.0, every: float = 0.5, seen: Callable[[], str] = lambda: ""
+) -> Any:
+    """The first true answer. Fails after so many seconds, and tells what is `seen` then."""
     deadline = time.monotonic() + seconds
     while not (answer := condition()):
-        assert time.monotonic() < deadline, "it did not happen in time"
+        assert time.monotonic() < deadline, f"it did not happen in {seconds:.0f} s; {seen()}"
         time.sleep(every)
     return answer

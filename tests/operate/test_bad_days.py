@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,15 +15,17 @@ import pytest
 
 from deployments.operate.automations import SILENT
 from tests.operate.actions import (
+    capturing,
     children_with,
     deployments,
     ended,
     kill_worker,
     release,
-    running_tasks,
+    seen,
     slow,
     start,
     state,
+    working,
 )
 from tests.operate.conftest import NEVER, Site, until
 
@@ -45,7 +49,7 @@ def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
 def test_whatever_is_killed_no_run_stays_running(site: Site) -> None:
     """The worker alone while a backup captures; all of the host while one captures and one plans; one just begun."""
     run = start(site, "backup/docs@host-a", config=slow(site, 60))
-    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, run))
+    capturing(site, run)
     kill_worker(site)
     release(site)
     # The process of the run outlives the worker, and tells the server itself how it ends.
@@ -54,8 +58,8 @@ def test_whatever_is_killed_no_run_stays_running(site: Site) -> None:
 
     captures = start(site, "backup/docs@host-a", config=slow(site, 60))
     plans = start(site, "restore/docs@host-a", config=slow(site, 60))
-    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, captures))
-    until(lambda: running_tasks(site, plans))
+    capturing(site, captures)
+    working(site, plans)
     pids = [pid for run in (captures, plans) for pid in children_with(str(run))]
     assert len(pids) >= 2
     kill_worker(site)
@@ -66,8 +70,7 @@ def test_whatever_is_killed_no_run_stays_running(site: Site) -> None:
     assert {state(site, run) for run in (captures, plans)} == {"Crashed"}
 
     begun = start(site, "backup/docs@host-a")
-    # The slot of the run that was killed is free again after its lease, a minute at most.
-    until(lambda: state(site, begun) != "Scheduled", 180, every=0.1)
+    until(lambda: state(site, begun) not in ("Scheduled", "Late"), 120, every=0.1, seen=lambda: seen(site, begun))
     kill_worker(site)
     for pid in children_with(str(begun)):
         os.kill(pid, signal.SIGKILL)
@@ -80,7 +83,7 @@ def test_whatever_is_killed_no_run_stays_running(site: Site) -> None:
 def test_a_run_of_which_nobody_is_left_is_crashed_by_the_server_itself(site: Site) -> None:
     """The host is gone, and nobody calls `up`: `pytest -m soak tests/operate`; about four minutes, 150 s of silence."""
     run = start(site, "backup/docs@host-a", config=slow(site, 60))
-    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, run))
+    capturing(site, run)
     kill_worker(site)
     for pid in children_with(str(run)):
         os.kill(pid, signal.SIGKILL)
@@ -97,15 +100,37 @@ def test_a_run_of_which_nobody_is_left_is_crashed_by_the_server_itself(site: Sit
 
 def test_a_server_that_goes_down_during_a_backup_learns_of_it_later(site: Site) -> None:
     run = start(site, "backup/docs@host-a", config=slow(site, 60))
-    until(lambda: f"capture path:{site.folder}/source" in running_tasks(site, run))
+    capturing(site, run)
     server = site.state.daemon("server")
     assert server is not None
     before = len(list(site.repository.glob("snapshots/*")))
+    lease = _lease(site, run)
     site.state.stop(server)
+    assert lease.exists()  # else a run that goes on for longer than this one would be ended for it
     release(site, awaited=True)
     until(lambda: len(list(site.repository.glob("snapshots/*"))) > before)  # the backup is made all the same
     site.up()
     assert ended(site, run) == "Completed"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_a_long_backup_outlives_a_server_that_is_long_away(site: Site) -> None:
+    """`pytest -m soak tests/operate`; about eight minutes: the server is away for longer than any lease (300 s)."""
+    run = start(site, "backup/docs@host-a", config=slow(site, 60))
+    capturing(site, run)
+    server = site.state.daemon("server")
+    assert server is not None
+    site.state.stop(server)
+    time.sleep(320)
+    site.up()
+    until(lambda: _renewed(site, run), 180, seen=lambda: seen(site, run))
+    assert ended(site, start(site, "backup/docs@host-a")) == "Cancelled"  # the slot is held all the time
+    assert state(site, run) == "Running"
+    release(site)
+    assert ended(site, run) == "Completed"
+    # The worker asks the server ever more seldom while it does not answer.
+    assert ended(site, start(site, "backup/docs@host-a"), 300) == "Completed"
 
 
 @pytest.mark.soak
@@ -136,6 +161,21 @@ def test_after_a_downtime_only_the_newest_missed_run_comes(site: Site) -> None:
     _call_them_scheduled_by_the_server(site, late)
     assert "replaced by later runs of the same: 3" in site.up()
     assert [ended(site, run) for run in late] == ["Cancelled", "Cancelled", "Cancelled", "Completed"]
+
+
+def _renewed(site: Site, run: UUID) -> bool:
+    """Whether a run renewed its lease a moment ago."""
+    lease = json.loads(_lease(site, run).read_text())
+    return datetime.fromisoformat(lease["expiration"]) > datetime.now(UTC) + timedelta(seconds=200)
+
+
+def _lease(site: Site, run: UUID) -> Path:
+    """Where the server keeps the lease that a run has on the slot of its deployment."""
+    with site.client() as client:
+        state = client.read_flow_run(run).state
+    assert state is not None
+    lease = state.state_details.deployment_concurrency_lease_id
+    return site.folder / "state" / "prefect" / "concurrency_leases" / f"{lease}.json"
 
 
 def _call_them_scheduled_by_the_server(site: Site, runs: list[UUID]) -> None:

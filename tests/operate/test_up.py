@@ -14,10 +14,10 @@ import pytest
 
 from deployments.demo.ports import free_port
 from deployments.local.engine import PrivateEngine
-from deployments.operate.server import server_environment
+from deployments.operate.server import PROGRAM, server_environment
 from holdfast.engine.client import connect
 from holdfast.engine.volumes import create_volume, remove_volume
-from tests.operate.actions import deployments, ended, release, running_tasks, runs_of, slow, start, state
+from tests.operate.actions import capturing, deployments, ended, release, runs_of, slow, start, state
 from tests.operate.conftest import HOLDFAST, Receiver, Site, make_site, until
 
 
@@ -89,7 +89,7 @@ def test_two_schedulers_and_two_ups_at_once_make_nothing_twice(site: Site) -> No
     site.configure(f"  more: {{paths: [{site.folder}/source], schedule: '*/7 * * * *'}}\n")
     port = free_port()
     env = {**server_environment(site.state, site.env), "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api"}
-    argv = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+    argv = [sys.executable, "-m", PROGRAM, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with open(site.folder / "second.log", "wb") as log:
         second = subprocess.Popen(argv, env=env, stdout=log, stderr=log)
     try:
@@ -143,7 +143,7 @@ def test_two_hosts_with_an_engine_each_work_on_one_server(site: Site, engine_soc
         assert queues == {"host-a", "host-b"}
         # Asked to stop, the worker lets its run end and starts no other.
         last = start(site, "backup/docs@host-b", config=slow(other, 60))
-        until(lambda: f"capture path:{other.folder}/source" in running_tasks(site, last))
+        capturing(site, last)
         process.terminate()
         release(other)
         assert process.wait(60) == 0

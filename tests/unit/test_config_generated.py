@@ -80,6 +80,8 @@ def test_every_commented_alternative_is_valid_when_it_is_chosen() -> None:
         "endpoint": [],
         "host": ["container"],
         "port": ["container"],
+        "service": ["image", "mounts"],
+        "without": ["image", "mounts"],
     }
     lines = sample().splitlines()
     commented = [place for place, line in enumerate(lines) if re.match(r" *#[a-z_0-9]+:", line)]
@@ -88,6 +90,9 @@ def test_every_commented_alternative_is_valid_when_it_is_chosen() -> None:
         chosen = list(lines)
         indent, key = re.match(r"( *)#([a-z_0-9]+)", lines[place]).groups()  # type: ignore[union-attr]  # matched above
         chosen[place] = chosen[place].replace("#", "", 1)
+        if key == "without":  # it goes with the service of the same check
+            service = max(at for at, line in enumerate(lines[:place]) if line.strip().startswith("#service:"))
+            chosen[service] = chosen[service].replace("#", "", 1)
         for other in instead.get(key, []):
             start = f"{indent}{other}:"  # of the same item: a like-named key further away stays
             chosen = [line for at, line in enumerate(chosen) if not line.startswith(start) or abs(at - place) > 10]

@@ -96,6 +96,22 @@ def test_problems_of_a_repository(repository: str, problem: str) -> None:
         ("volumes: [aa], retention: {keep_within: 2w}", "keep_within: not a duration"),
         ("volumes: [aa], retention: {keep_within: 0d}", "keep_within: not a duration: it has no length"),
         ("volumes: [aa], retention: {keep_within: 3h2y}", "keep_within: not a duration"),
+        (
+            "volumes: [aa], checks: {commands: [{name: c, command: [a]}]}",
+            "commands[0]: missing: wanted one of image, service",
+        ),
+        (
+            "volumes: [aa], checks: {http: [{name: c, port: 80, image: a, service: b}]}",
+            "http[0]: these exclude each other: wanted one of image, service, found image and service",
+        ),
+        (
+            "volumes: [aa], checks: {http: [{name: c, port: 80, service: b, mounts: ['aa:/a']}]}",
+            "http[0]: mounts goes with image: wanted image, or no mounts",
+        ),
+        (
+            "volumes: [aa], checks: {http: [{name: c, port: 80, image: b, without: [/a]}]}",
+            "http[0]: without goes with service: wanted service, or no without",
+        ),
         ("volumes: [aa], retention: {keep-daily: 1}", "retention.keep-daily: unknown key (did you mean keep_daily?)"),
     ],
 )

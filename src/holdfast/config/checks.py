@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 from pydantic_core import PydanticCustomError
 
-from holdfast.config.base import Model
+from holdfast.config.base import Model, exactly_one
 from holdfast.config.fields import DatabaseName, Port, SourceName, TimeText
 from holdfast.config.schedule import Schedule
-from holdfast.config.spelling import Spelling, Words, wrong
+from holdfast.config.spelling import Commented, Spelling, Words, wrong
 
 Text = Annotated[str, Spelling("a text", "text without NUL characters", r"^[^\x00]+$")]
 ImageName = Annotated[
@@ -20,6 +20,7 @@ ImageName = Annotated[
 ExitCode = Annotated[int, Field(strict=True, ge=0, le=255), Words("an exit code, 0 to 255")]
 HttpStatus = Annotated[int, Field(strict=True, ge=100, le=599), Words("an HTTP status, 100 to 599")]
 UrlPath = Annotated[str, Spelling("a path of a URL", "it begins with /", r"^/[^\s\x00]*$")]
+InsidePath = Annotated[str, Spelling("a path in a container", "it begins with /", r"^/[^\x00:]*$")]
 MountText = Annotated[
     str,
     Spelling("a mount", "a volume's name, a colon and a path", r"^[a-zA-Z0-9][a-zA-Z0-9_.-]+:/[^\x00:]*$"),
@@ -57,13 +58,35 @@ class Application(Model):
     """A container that is started in the sandbox, on the restored volumes."""
 
     name: SourceName = Field(description="What the check is called in proofs.", examples=["uploads-are-readable"])
-    image: ImageName = Field(description="The image. It is not pulled: it has to be there.", examples=["shop-web:1.4"])
+    image: ImageName | None = Field(
+        default=None, description="The image. It is not pulled: it has to be there.", examples=["shop-web:1.4"]
+    )
+    service: Annotated[SourceName | None, Commented()] = Field(
+        default=None,
+        description="In place of `image`: a service of this stack, by its name in Compose or its container's name. It "
+        "is started as it was recorded at the backup (image, environment, command, user, mounts), on restored data, "
+        "beside the databases that were dumped, under the names it knows.",
+        examples=["web"],
+    )
+    without: Annotated[tuple[InsidePath, ...], Commented()] = Field(
+        default=(),
+        description="Where the service mounts what is not backed up: these mounts are left away.",
+        examples=[["/etc/localtime"]],
+    )
     mounts: tuple[MountText, ...] = Field(
         default=(),
         description="Which restored volumes of this stack are mounted, and where.",
         examples=[["shop_uploads:/srv/uploads"]],
     )
     timeout: TimeText = Field(default="60s", description="How long it may take.", examples=["60s"])
+
+    @classmethod
+    def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
+        """What runs is an image with mounts, or a service that has its own."""
+        yield from exactly_one(given, "image", "service")
+        for key, owner in (("mounts", "image"), ("without", "service")):
+            if key in given and owner not in given:
+                yield wrong(f"{key} goes with {owner}", wanted=f"{owner}, or no {key}", hidden=True)
 
 
 class CommandCheck(Application):

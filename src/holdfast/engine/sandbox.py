@@ -3,7 +3,8 @@
 Rules upheld here:
 - Everything carries the label of its own run. A removal looks at the object's label once more and refuses anything
   without it: nothing that is not a sandbox's can be removed from here, whatever a name or a filter says.
-- The network is internal: what runs in a sandbox reaches nothing but the sandbox.
+- The network is internal: what runs in a sandbox reaches nothing but the sandbox. No port is published, and what can be
+  set of a container is listed: no privilege, capability, device or namespace of the host is among it.
 - What a killed drill left carries its owner (host, process, start of the process): `reap` removes what has none alive.
 """
 
@@ -14,7 +15,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from docker.errors import NotFound
@@ -29,6 +30,17 @@ LABEL = "holdfast.sandbox"
 OWNER = "holdfast.sandbox.owner"
 CREATED = "holdfast.sandbox.created"
 """When it was made, in Unix seconds: what a host left that is no more has no owner who could be asked."""
+
+
+_WITHOUT_HOST = {"com.docker.network.bridge.inhibit_ipv4": "true"}
+"""The host has no address in the network: else its own services would be reached at every address that it has."""
+_SETTINGS = frozenset({"command", "entrypoint", "environment", "user", "working_dir"})
+_LIMITS = frozenset(
+    {
+        *("cap_drop", "init", "mem_limit", "nano_cpus", "pids_limit"),
+        *("read_only", "security_opt", "shm_size", "tmpfs"),
+    }
+)
 
 
 class Sandbox:
@@ -60,11 +72,20 @@ class Sandbox:
         title: str,
         image: str,
         *,
-        environment: Mapping[str, str] | None = None,
-        command: list[str] | None = None,
-        mounts: Mapping[str, str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        limits: Mapping[str, Any] | None = None,
+        binds: Iterable[tuple[str, str]] = (),
+        names: Sequence[str] = (),
     ) -> str:
-        """Start a container on the sandbox's own network; its name. `mounts`: the sandbox's volumes, by name, to paths.
+        """Start a container on the sandbox's own network; its name.
+
+        Args:
+            title: what it is for, in its name.
+            image: its image; it is not pulled.
+            settings: environment, command and the like, by the words of the SDK's `create_container`.
+            limits: temporary filesystems, memory and the like, by the words of its `create_host_config`.
+            binds: the sandbox's volumes, by name, or places in them, and the paths inside.
+            names: what other containers of the sandbox call it.
 
         Raises: SourceNotFound when the image is not there, EngineRefused, EngineUnavailable.
         """
@@ -74,14 +95,15 @@ class Sandbox:
         with self._engine.asking("cannot start a container in the sandbox", f"{name} of image {image}"):
             created = api.create_container(
                 image,
-                command=command,
+                **_only(settings or {}, _SETTINGS),
                 name=name,
-                environment=dict(environment or {}),
                 labels=self._labels,
                 host_config=api.create_host_config(
+                    **_only(limits or {}, _LIMITS),
                     network_mode=network,
-                    binds={volume: {"bind": path, "mode": "rw"} for volume, path in (mounts or {}).items()},
+                    binds=[f"{source}:{path}:rw" for source, path in binds],
                 ),
+                networking_config={"EndpointsConfig": {network: api.create_endpoint_config(aliases=list(names))}},
             )
             api.start(created["Id"])
         return name
@@ -93,9 +115,18 @@ class Sandbox:
     def _own_network(self) -> str:
         if self._network is None:
             with self._engine.asking("cannot make the sandbox's network", self.name):
-                self._engine.api.create_network(self.name, driver="bridge", internal=True, labels=self._labels)
+                self._engine.api.create_network(
+                    self.name, driver="bridge", internal=True, options=_WITHOUT_HOST, labels=self._labels
+                )
             self._network = self.name
         return self._network
+
+
+def _only(given: Mapping[str, Any], allowed: frozenset[str]) -> dict[str, Any]:
+    """Nothing that would let a container out of its sandbox, whoever asks for it."""
+    if strange := given.keys() - allowed:
+        raise EngineRefused("a container of a sandbox cannot have this", which=", ".join(sorted(strange)))
+    return dict(given)
 
 
 def container_log(engine: Engine, name: str) -> str:

@@ -156,7 +156,10 @@ def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[t
             command += ["-c", "listen_addresses=127.0.0.1", "-c", "port=5432"]
             command += ["-c", "unix_socket_directories=/var/run/postgresql"]
             name = sandbox.container(
-                "db", image, environment={"PGDATA": inside}, command=command, mounts={volume.name: _INSIDE}
+                "db",
+                image,
+                settings={"environment": {"PGDATA": inside}, "command": command},
+                binds=[(volume.name, _INSIDE)],
             )
             names.append(name)
             runner = ContainerRunner(engine, name)

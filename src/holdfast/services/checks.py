@@ -12,7 +12,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from holdfast.config.checks import Application, CommandCheck, HttpCheck, SqlCheck
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from holdfast.engine.client import Engine
     from holdfast.engine.sandbox import Sandbox
     from holdfast.postgres.server import Server
+    from holdfast.services.started import Start
 
 _SHOWN = 300
 
@@ -73,22 +74,42 @@ def _try(engine: Engine, repository: Repository, point: RestorePoint, check: Com
 
     try:
         with Sandbox(engine) as sandbox:
-            mounts = _mounted(engine, sandbox, repository, point, check)
-            if isinstance(check, CommandCheck):
-                return _command(engine, sandbox, check, mounts)
-            return _request(engine, sandbox, check, mounts)
+            start, left = _prepared(engine, sandbox, repository, point, check)
+            name = start(check.command)
+            done = _command(engine, name, check) if isinstance(check, CommandCheck) else _request(engine, name, check)
     except HoldfastError as error:
         return CheckResult(name=check.name, found="", problem=str(error))
+    if done.problem is None or not left:
+        return done
+    note = f"{done.problem} (not started beside it, no dump in a container: {', '.join(left)})"
+    return CheckResult(name=done.name, found=done.found, problem=note)
+
+
+def _prepared(
+    engine: Engine, sandbox: Sandbox, repository: Repository, point: RestorePoint, check: Application
+) -> tuple[Start, tuple[str, ...]]:
+    """Everything but the start of a check's container; and the databases that it has to do without."""
+    if check.service is not None:
+        from holdfast.services.started import prepare_service
+
+        return prepare_service(engine, sandbox, repository, point, check.service, check.without)
+    binds = _mounted(engine, sandbox, repository, point, check)
+
+    def start(command: Sequence[str]) -> str:
+        settings = {"command": list(command)} if command else {}
+        return sandbox.container("check", check.image or "", settings=settings, binds=binds)
+
+    return start, ()
 
 
 def _mounted(
     engine: Engine, sandbox: Sandbox, repository: Repository, point: RestorePoint, check: Application
-) -> dict[str, str]:
-    """The volumes that a check mounts, restored: scratch volume to path."""
+) -> list[tuple[str, str]]:
+    """The volumes that a check mounts, restored: scratch volume and path."""
     from holdfast.engine.volumes import readable_directly
 
     snapshots = {snapshot.source: snapshot for snapshot in point.snapshots}
-    mounts: dict[str, str] = {}
+    mounts: list[tuple[str, str]] = []
     for text in check.mounts:
         name, _, path = text.partition(":")
         snapshot = snapshots.get(f"volume:{name}")
@@ -99,14 +120,13 @@ def _mounted(
         if reason is not None:
             raise DrillFailed("a check needs a volume that can be written from here", which=name, found=reason)
         restore_directory(repository, snapshot, volume.mountpoint)
-        mounts[volume.name] = path
+        mounts.append((volume.name, path))
     return mounts
 
 
-def _command(engine: Engine, sandbox: Sandbox, check: CommandCheck, mounts: dict[str, str]) -> CheckResult:
+def _command(engine: Engine, name: str, check: CommandCheck) -> CheckResult:
     from holdfast.engine.sandbox import wait_for_container
 
-    name = sandbox.container("check", check.image, command=list(check.command), mounts=mounts)
     code, output = wait_for_container(engine, name, length(check.timeout))
     said = " ".join(output.split())[-_SHOWN:]
     if code is None:
@@ -119,10 +139,10 @@ def _command(engine: Engine, sandbox: Sandbox, check: CommandCheck, mounts: dict
     return CheckResult(name=check.name, found=f"exit code {code}{': ' + said if said else ''}")
 
 
-def _request(engine: Engine, sandbox: Sandbox, check: HttpCheck, mounts: dict[str, str]) -> CheckResult:
+def _request(engine: Engine, name: str, check: HttpCheck) -> CheckResult:
     from holdfast.engine.discovery import find_container
+    from holdfast.engine.inside import within_network
 
-    name = sandbox.container("check", check.image, command=list(check.command) or None, mounts=mounts)
     deadline = time.monotonic() + length(check.timeout)
     found = "it does not answer"
     while time.monotonic() < deadline:
@@ -130,7 +150,8 @@ def _request(engine: Engine, sandbox: Sandbox, check: HttpCheck, mounts: dict[st
         address = next(filter(None, container.networks.values()), "")
         if not container.running or not address:
             return CheckResult(name=check.name, found="", problem=f"its container does not run: {container.status}")
-        status, body = _get(f"http://{address}:{check.port}{check.path}")
+        url = f"http://{address}:{check.port}{check.path}"
+        status, body = within_network(engine, name, lambda url=url: _get(url))  # type: ignore[misc]  # mypy has no type for a lambda with a default
         if status == check.status and (check.contains is None or check.contains in body):
             return CheckResult(name=check.name, found=f"status {status}")
         found = found if status is None else f"status {status}: {' '.join(body.split())[:_SHOWN]}"

@@ -106,7 +106,7 @@ def _combine_in_image(engine: Engine, facts: BaseFacts, image: str, parts: Seque
     inside = [os.path.join(_INSIDE, os.path.relpath(path, above)) for path in (*parts, target)]
     with Sandbox(engine) as sandbox:
         command = ["pg_combinebackup", *combine_arguments(facts.version, inside[:-1], inside[-1])]
-        name = sandbox.container("combine", image, command=command, mounts={above: _INSIDE})
+        name = sandbox.container("combine", image, settings={"command": command}, binds=[(above, _INSIDE)])
         code, said = wait_for_container(engine, name, _SECONDS)
     if code != 0:
         raise RestoreError(

@@ -34,7 +34,7 @@ class Wanted:
         self._repository, self._engine, self.point = repository, engine, point
         with reading(repository):
             self.described = open_snapshot(repository, self._description())
-            self.definition = _definition(repository, self.described)
+            self.definition = definition_of(repository, self.described)
             self.sizes = {s.source: _size(repository, s) for s in self.sources()}
             self.bases = dict(self._base_targets())
 
@@ -119,7 +119,8 @@ class Wanted:
         )
 
 
-def _definition(repository: Repository, data: SnapshotData) -> StackDefinition:
+def definition_of(repository: Repository, data: SnapshotData) -> StackDefinition:
+    """A stack's description from its snapshot. Raises: CorruptObject, the store's errors."""
     node = find_node(repository.reader, data.tree, DEFINITION)
     try:
         return msgspec.json.decode(b"".join(stream_content(repository.reader, node)), type=StackDefinition)

@@ -14,7 +14,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,7 @@ from holdfast.postgres.server import Server, container_server
 
 if TYPE_CHECKING:
     from holdfast.engine.client import Engine
+    from holdfast.engine.sandbox import Sandbox
 
 log = logging.getLogger(__name__)
 
@@ -78,17 +79,10 @@ class Sandboxes:
             with scratch_server(facts.version, facts.user) as server:
                 yield server
             return
-        from holdfast.engine.exec import ContainerRunner
         from holdfast.engine.sandbox import Sandbox
 
         with Sandbox(self._engine) as sandbox:
-            password = secrets.token_hex(16)
-            name = sandbox.container(
-                "db", facts.image, environment={"POSTGRES_USER": facts.user, "POSTGRES_PASSWORD": password}
-            )
-            runner = ContainerRunner(self._engine, name)
-            wait_until_ready(runner, facts.user)
-            yield container_server(runner, user=facts.user, password=password, image=facts.image)
+            yield start_postgres(self._engine, sandbox, facts)
 
 
 @contextmanager
@@ -111,6 +105,21 @@ def sandboxes_of(config: Config) -> Iterator[Sandboxes]:
             return
         reap(engine)
         yield Sandboxes(engine)
+
+
+def start_postgres(engine: Engine, sandbox: Sandbox, facts: PostgresFacts, names: Sequence[str] = ()) -> Server:
+    """An empty server in a sandbox, from the recorded image; `names` is what others there call it.
+
+    Raises: DrillFailed, SourceNotFound (the image), EngineRefused, EngineUnavailable.
+    """
+    from holdfast.engine.exec import ContainerRunner
+
+    password = secrets.token_hex(16)
+    settings = {"environment": {"POSTGRES_USER": facts.user, "POSTGRES_PASSWORD": password}}
+    name = sandbox.container("db", facts.image or "", settings=settings, names=names)
+    runner = ContainerRunner(engine, name)
+    wait_until_ready(runner, facts.user)
+    return container_server(runner, user=facts.user, password=password, image=facts.image)
 
 
 def free_space(path: str) -> float:
