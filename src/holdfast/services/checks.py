@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from holdfast.config.checks import Application, CommandCheck, HttpCheck, SqlCheck
@@ -151,7 +152,7 @@ def _request(engine: Engine, name: str, check: HttpCheck) -> CheckResult:
         if not container.running or not address:
             return CheckResult(name=check.name, found="", problem=f"its container does not run: {container.status}")
         url = f"http://{address}:{check.port}{check.path}"
-        status, body = within_network(engine, name, lambda url=url: _get(url))  # type: ignore[misc]  # mypy has no type for a lambda with a default
+        status, body = within_network(engine, name, partial(_get, url))
         if status == check.status and (check.contains is None or check.contains in body):
             return CheckResult(name=check.name, found=f"status {status}")
         found = found if status is None else f"status {status}: {' '.join(body.split())[:_SHOWN]}"
