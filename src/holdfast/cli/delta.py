@@ -34,7 +34,8 @@ def restore_in_place(
                 dry_run=dry_run,
                 anything=anything,
                 on_progress=lambda done: progress.update(
-                    f"{done.files} files, {text.size(done.bytes_kept)} kept, {text.size(done.bytes_fetched)} fetched"
+                    f"{text.files(done.files)}, {text.size(done.bytes_kept)} kept, "
+                    f"{text.size(done.bytes_fetched)} fetched"
                 ),
             )
             progress.clear()
@@ -47,7 +48,7 @@ def restore_in_place(
 def _show(report: DeltaReport) -> None:
     would = "would be " if report.dry_run else ""
     text.show(
-        f"{report.source} ({report.snapshot[:8]}) in {report.target}: {report.files} files, {report.directories} "
+        f"{report.source} ({report.snapshot[:8]}) in {report.target}: {text.files(report.files)}, {report.directories} "
         f"directories; {text.size(report.bytes_kept)} kept, {text.size(report.bytes_fetched)} {would}fetched, "
         f"{report.changed} files {would}written, {report.removed} entries {would}removed, "
         f"{report.settled} {would}given other metadata, in {text.seconds(report.seconds)}"

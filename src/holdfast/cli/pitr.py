@@ -83,7 +83,7 @@ def recover(
                 restore_command=command,
                 tablespaces=tablespaces,
                 combine=_combiner(access, engines),
-                on_progress=lambda done: progress.update(f"{done.files} files, {text.size(done.bytes)}"),
+                on_progress=lambda done: progress.update(f"{text.files(done.files)}, {text.size(done.bytes)}"),
             )
 
         if to is not None:
@@ -147,7 +147,8 @@ def _restore_command(access: Access, planned: PitrPlan) -> str:
 def _show(planned: PitrPlan, report: PitrReport, place: str, to: str | None) -> None:
     restored = report.restore
     text.show(
-        f"restored to {place}: {restored.files} files, {text.size(restored.bytes)}, and {report.wal_files} WAL files, "
+        f"restored to {place}: {text.files(restored.files)}, {text.size(restored.bytes)}, "
+        f"and {report.wal_files} WAL files, "
         f"{text.size(report.wal_bytes)}, in {text.seconds(report.seconds)}"
     )
     for note in (*restored.notes, *report.notes):

@@ -30,7 +30,9 @@ def rebuild_stack(access: Access, stack: str, point: str, *, replace: bool, dry_
             if not access.json:
                 text.tell(f"  {step}")
 
-        report = rebuild.run(tell, lambda done: progress.update(f"    {done.files} files, {text.size(done.bytes)}"))
+        report = rebuild.run(
+            tell, lambda done: progress.update(f"    {text.files(done.files)}, {text.size(done.bytes)}")
+        )
     progress.clear()
     if access.json:
         text.show_json(report)
@@ -51,7 +53,9 @@ def _show(access: Access, plan: RebuildPlan) -> None:
 
 def _show_report(report: RebuildReport) -> None:
     for each in report.restored:
-        text.show(f"restored {each.source}: {each.files} files, {text.size(each.bytes)}, compared with the backup")
+        text.show(
+            f"restored {each.source}: {text.files(each.files)}, {text.size(each.bytes)}, compared with the backup"
+        )
     for line in report.compared:
         text.show(f"restored {line}")
     for line in report.made:

@@ -59,7 +59,7 @@ def restore_stack(access: Access, name: str, what: str, *, replace: bool, dry_ru
 
 
 def _shown(progress: text.Progress, source: str) -> Callable[[Extracted], None]:
-    return lambda done: progress.update(f"{source}: {done.files} files, {text.size(done.bytes)}")
+    return lambda done: progress.update(f"{source}: {text.files(done.files)}, {text.size(done.bytes)}")
 
 
 def _show_plan(plan: RestorePlan) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import click
 import msgspec
 
+from holdfast.model.words import files as files
 from holdfast.model.words import moment as moment
 from holdfast.model.words import seconds as seconds
 from holdfast.model.words import size as size

@@ -53,7 +53,7 @@ def show_status(status: WalStatus) -> None:
     if exposure.lost_bytes is not None:
         age = "unknown" if exposure.lost_seconds is None else text.seconds(exposure.lost_seconds)
         text.show(f"  at risk now    {text.size(exposure.lost_bytes)} of WAL, {age} since the last archived commit")
-    text.show(f"  in the spool   {status.spool_files} files, {text.size(status.spool_bytes)}")
+    text.show(f"  in the spool   {text.files(status.spool_files)}, {text.size(status.spool_bytes)}")
     text.show(f"  server's disk  {_disk_words(status.disk)}")
     for replica in status.replicas:
         text.show(f"  replica        {_replica_words(replica)}")

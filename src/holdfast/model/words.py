@@ -22,6 +22,11 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def files(number: int) -> str:
+    """A number of files: `1 file`, `12 files`."""
+    return f"{number} file{'' if number == 1 else 's'}"
+
+
 def growth(per_day: float | None, words: Callable[[float], str] = size) -> str:
     """What a size in bytes, or what `words` says otherwise, gains in a day, for people; a word while nobody knows."""
     if per_day is None:

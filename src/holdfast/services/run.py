@@ -12,6 +12,7 @@ from holdfast.errors import BackupIncomplete
 from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import Snapshot
+from holdfast.model.words import files
 from holdfast.repository.archive import Parent, TreeStats
 from holdfast.repository.blobs import DEFAULT_LEVEL
 from holdfast.repository.repository import Repository
@@ -67,9 +68,8 @@ class BackupReport(msgspec.Struct, frozen=True, kw_only=True):
         if not self.incomplete:
             return None
         where = ", ".join(source.source for source in self.sources if source.incomplete)
-        files = "1 file" if self.incomplete == 1 else f"{self.incomplete} files"
         return BackupIncomplete(
-            f"{files} could not be read; the restore point {self.point} was kept nonetheless",
+            f"{files(self.incomplete)} could not be read; the restore point {self.point} was kept nonetheless",
             which=self.stack,
             wanted="every file of its sources",
             found=f"some are missing from {where}",

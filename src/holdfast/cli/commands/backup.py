@@ -50,7 +50,7 @@ def command(
     progress = text.Progress(quiet=access.json)
 
     def on_progress(source: str, stats: TreeStats) -> None:
-        progress.update(f"{source}: {stats.files} files, {text.size(stats.bytes)}")
+        progress.update(f"{source}: {text.files(stats.files)}, {text.size(stats.bytes)}")
 
     if paths:
         reports = [_back_up_paths(access, paths, exclude, allow_empty, on_progress)]
@@ -108,5 +108,4 @@ def show_report(report: BackupReport) -> None:
             text.show(f"  note: … and {len(source.notes) - _SHOWN} more (--json shows all)")
     text.show(f"restore point {report.point} of {report.stack} in {text.seconds(report.seconds)}")
     if report.incomplete:
-        what = "1 file" if report.incomplete == 1 else f"{report.incomplete} files"
-        text.tell(f"holdfast: {what} could not be read, not in the backup (exit code 3)")
+        text.tell(f"holdfast: {text.files(report.incomplete)} could not be read, not in the backup (exit code 3)")

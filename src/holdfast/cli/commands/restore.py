@@ -169,7 +169,7 @@ def _to_directory(
             snapshot,
             into,
             replace=replace,
-            on_progress=lambda done: progress.update(f"{done.files} files, {text.size(done.bytes)}"),
+            on_progress=lambda done: progress.update(f"{text.files(done.files)}, {text.size(done.bytes)}"),
         )
         progress.clear()
         reports.append(report)
@@ -209,7 +209,7 @@ def folder_name(source: str) -> str:
 def show_report(report: RestoreReport) -> None:
     """What was restored, for people."""
     text.show(
-        f"restored {report.source} ({report.snapshot[:8]}) to {report.target}: {report.files} files, "
+        f"restored {report.source} ({report.snapshot[:8]}) to {report.target}: {text.files(report.files)}, "
         f"{text.size(report.bytes)} in {text.seconds(report.seconds)}"
     )
     for title, lines in (("lost", report.damaged), ("note", report.notes)):
