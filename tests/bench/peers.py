@@ -32,11 +32,12 @@ class Peer:
         self.password = folder / "password"
         self.password.write_text("bench")
         self.password.chmod(0o600)
-        self._numbers = 0
+        self._numbers = self._repositories = 0
 
     def fresh(self) -> None:
-        """A new, empty repository."""
+        """A new, empty repository. Under a new name: a server would still believe in what goes from its disk."""
         shutil.rmtree(self.repository_folder, ignore_errors=True)
+        self._repositories += 1
         self.repository_folder.parent.mkdir(parents=True, exist_ok=True)
         self.create()
 
@@ -58,7 +59,12 @@ class Peer:
     @property
     def repository_folder(self) -> Path:
         """Where it lies on this machine, the server's bucket included."""
-        return Path(self.server.directory, f"bench-{self.name}") if self.server else self.folder / "repository"
+        return Path(self.server.directory, self.bucket) if self.server else self.folder / "repository"
+
+    @property
+    def bucket(self) -> str:
+        """What it is called on the server."""
+        return f"bench-{self.name}-{self._repositories}"
 
     def stored(self) -> int:
         """Bytes of the repository."""
@@ -79,7 +85,7 @@ class _WithS3(Peer):
         """The repository's URL, as both spell it."""
         if self.server is None:
             return str(self.repository_folder)
-        return f"s3:{self.server.endpoint}/bench-{self.name}"
+        return f"s3:{self.server.endpoint}/{self.bucket}"
 
     def env(self) -> Mapping[str, str]:
         """Where it is, and how to open it."""
