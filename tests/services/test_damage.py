@@ -194,10 +194,10 @@ def test_a_pack_that_is_listed_and_cannot_be_had_is_a_problem(tmp_path: Path, re
     pack = _packs(repository, BlobKind.DATA)[0]
 
     class Forgetful(DirectoryStore):
-        def get(self, key: str, *, offset: int = 0, length: int | None = None) -> bytes:
+        def get_into(self, key: str, buffer: bytearray) -> int | None:
             if key.endswith(pack.name):
                 raise ObjectNotFound("no such object", which=key)
-            return super().get(key, offset=offset, length=length)
+            return super().get_into(key, buffer)
 
     report = verify(open_repository(Forgetful(tmp_path / "repo"), PASSWORD), read_share=1.0)
     assert any(pack.name in str(problem) for problem in report.problems)

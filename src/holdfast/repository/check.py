@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import random
 import struct
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ from holdfast.repository.index import Index, Location, packs_in
 from holdfast.repository.objects import Folder, corrupt, key_of, name_of
 from holdfast.repository.pack import BlobKind, PackedBlob, header_size, parse_header
 from holdfast.repository.repository import Repository
+from holdfast.store.base import Bytes, FillsBuffers
 
 _READERS = 3
 """Threads that read packs and check them: each holds one, and what it is cut into."""
@@ -63,6 +65,7 @@ class Checker:
         self._broken: set[str] = set()
         self._damaged: set[tuple[BlobKind, BlobId]] = set()
         self._reading: deque[Future[_Read]] = deque()
+        self._own = threading.local()
 
     def load(self) -> None:
         """Read the index, and compare the packs that it lists with those that are there. To be called first.
@@ -151,7 +154,7 @@ class Checker:
     def _read_pack(self, pack: str) -> _Read:
         store_key = key_of(Folder.DATA, pack)
         try:
-            data = self._store.get(store_key)
+            data = self._fetch(store_key, self._packs[pack].size)
         except ObjectNotFound as error:
             # What the listing has not either was reported already.
             return _Read(pack, 0, [] if pack in self._lost else [error])
@@ -161,7 +164,18 @@ class Checker:
             pack, len(data), [corrupt(store_key, "bytes whose SHA-256 is its name", f"{len(data)} other bytes")]
         )
 
-    def _check_content(self, pack: str, data: bytes) -> list[HoldfastError]:
+    def _fetch(self, store_key: str, size: int) -> Bytes:
+        """A pack whole. Where the store fills buffers, in that of this thread, until its next one."""
+        if isinstance(self._store, FillsBuffers):
+            buffer: bytearray | None = getattr(self._own, "buffer", None)
+            if buffer is None or len(buffer) < size:
+                buffer = self._own.buffer = bytearray(size)  # not the old one larger: somebody may still look at it
+            found = self._store.get_into(store_key, buffer)
+            if found is not None:
+                return memoryview(buffer)[:found]
+        return self._store.get(store_key)
+
+    def _check_content(self, pack: str, data: Bytes) -> list[HoldfastError]:
         store_key = key_of(Folder.DATA, pack)
         length = int.from_bytes(data[-4:], "little")
         try:
@@ -190,7 +204,7 @@ class Checker:
         return [blob for blob in blobs if next(_unreadable_blobs(self._key, pack, data, [blob]), None) is not None]
 
 
-def _unreadable_blobs(key: MasterKey, pack: str, data: bytes, blobs: list[PackedBlob]) -> Iterator[CorruptObject]:
+def _unreadable_blobs(key: MasterKey, pack: str, data: Bytes, blobs: list[PackedBlob]) -> Iterator[CorruptObject]:
     view = memoryview(data)
     for batch in batches(blobs, lambda blob: blob.size):
         found = [(view[blob.offset : blob.offset + blob.length], blob.id, _where(pack, blob)) for blob in batch]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 
@@ -97,3 +97,15 @@ def check_range(offset: int, length: int | None) -> None:
     """ValueError for a negative offset or length: to some stores they would mean "from the end"."""
     if offset < 0 or (length is not None and length < 0):
         raise ValueError(f"not a valid range: offset {offset}, length {length}")
+
+
+@runtime_checkable
+class FillsBuffers(Protocol):
+    """What a store may be able to do beside: read into memory that its caller uses again and again."""
+
+    def get_into(self, key: str, buffer: bytearray) -> int | None:
+        """Read a whole object to the beginning of a buffer; its size, or None where it is larger than the buffer.
+
+        Raises: as `Store.get`.
+        """
+        ...

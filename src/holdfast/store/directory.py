@@ -76,6 +76,12 @@ class DirectoryStore:
         with self._errors("cannot read an object", path, absent=True):
             return durable.read_range(path, offset, length)
 
+    def get_into(self, key: str, buffer: bytearray) -> int | None:
+        """See `FillsBuffers.get_into`."""
+        path = self._path(key)
+        with self._errors("cannot read an object", path, absent=True):
+            return durable.read_into(path, buffer)
+
     def head(self, key: str) -> ObjectInfo:
         """See `Store.head`."""
         path = self._path(key)

@@ -16,6 +16,8 @@ import os
 import secrets
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from holdfast.store.base import Bytes
 
@@ -65,14 +67,33 @@ def publish(unfinished: str, path: str, *, replace: bool) -> None:
 
 def read_range(path: str, offset: int, length: int | None) -> bytes:
     """Bytes of a regular file; fewer where it ends. Raises: FileNotFoundError also for what is no regular file."""
+    with _opened(path) as (descriptor, size):
+        wanted = max(0, size - offset)
+        return _read_all(descriptor, offset, wanted if length is None else min(length, wanted))
+
+
+def read_into(path: str, buffer: bytearray) -> int | None:
+    """A regular file to the beginning of a buffer; its size, None where it is larger. Raises: as `read_range`."""
+    with _opened(path) as (descriptor, size):
+        if size > len(buffer):
+            return None
+        filled = 0
+        with memoryview(buffer) as view:
+            while filled < size and (count := os.preadv(descriptor, [view[filled:size]], filled)):
+                filled += count
+        return filled
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[int, int]]:
+    """A regular file's descriptor and its size."""
     # Without O_NONBLOCK a fifo under the name would block for ever; regular files ignore it.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise FileNotFoundError(errno.ENOENT, "not a regular file", path)
-        wanted = max(0, status.st_size - offset)
-        return _read_all(descriptor, offset, wanted if length is None else min(length, wanted))
+        yield descriptor, status.st_size
     finally:
         os.close(descriptor)
 
