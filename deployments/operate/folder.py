@@ -3,6 +3,8 @@
 Rules upheld here:
 - One `up`, `down` or `drain` at a time: the folder is locked meanwhile.
 - A record names a process by number and start time; a number that now belongs to another process is nobody's.
+- What is started can be interrupted, whoever started it: Prefect's worker ends by SIGINT, which shells have ignored by
+  what they run in the background.
 """
 
 from __future__ import annotations
@@ -95,7 +97,7 @@ class Folder:
         log = self.log(name)
         if log.exists() and log.stat().st_size > LARGEST_LOG:
             log.replace(log.with_suffix(".log.1"))
-        with open(log, "ab") as output:
+        with open(log, "ab") as output, _interruptible():
             process = subprocess.Popen(
                 argv,
                 cwd=cwd,
@@ -146,6 +148,19 @@ class Folder:
 
     def _record(self, name: str) -> Path:
         return self.path / f"{name}.json"
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Children do not inherit that SIGINT is ignored. In the main thread only, as signals are."""
+    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    if ignored:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        if ignored:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def start_of(pid: int) -> str:
