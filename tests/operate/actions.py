@@ -15,9 +15,12 @@ FINISHED = ("Completed", "Failed", "Crashed", "Cancelled")
 
 
 def deployments(site: Site) -> dict[str, Any]:
+    found: list[Any] = []
     with site.client() as client:
-        found = client.read_deployments(limit=200)
-        return {f"{client.read_flow(d.flow_id).name}/{d.name}": d for d in found}
+        while page := client.read_deployments(limit=200, offset=len(found)):
+            found += page
+        flows = {flow: client.read_flow(flow).name for flow in {deployment.flow_id for deployment in found}}
+    return {f"{flows[deployment.flow_id]}/{deployment.name}": deployment for deployment in found}
 
 
 def start(site: Site, name: str, **parameters: object) -> UUID:
