@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from holdfast.errors import ObjectExists, ObjectNotFound, StoreMissing
-from holdfast.store.base import FillsBuffers, Store
+from holdfast.store.base import Store
 
 MIB = 1024 * 1024
 HEX = hashlib.sha256(b"some object").hexdigest()
@@ -27,24 +27,6 @@ def test_what_was_put_is_read_back(store: Store, size: int) -> None:
     store.put("data/ab/object", data)
     assert store.get("data/ab/object") == data
     assert store.head("data/ab/object").size == size
-
-
-@pytest.mark.parametrize("size", [0, 1, 65_537, 20 * MIB])
-def test_a_buffer_is_filled_where_a_store_can_do_that(store: Store, size: int) -> None:
-    if not isinstance(store, FillsBuffers):
-        return
-    data = data_of(size)
-    store.put("data/ab/object", data)
-    buffer = bytearray(b"x" * (size + 3))
-    assert store.get_into("data/ab/object", buffer) == size
-    assert buffer == data + b"xxx"
-    assert store.get_into("data/ab/object", bytearray(size)) == size
-    if size:
-        small = bytearray(size - 1)
-        assert store.get_into("data/ab/object", small) is None
-        assert small == bytes(size - 1)
-    with pytest.raises(ObjectNotFound):
-        store.get_into("data/ab/other", buffer)
 
 
 @pytest.mark.parametrize("wrap", [bytes, bytearray, memoryview, lambda data: memoryview(data)[3:-3]])

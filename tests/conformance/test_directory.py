@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import signal
 import stat
 import subprocess
@@ -26,6 +27,7 @@ from holdfast.errors import (
     StoreUnavailable,
 )
 from holdfast.store import durable
+from holdfast.store.base import FillsBuffers
 from holdfast.store.directory import DirectoryStore
 
 MIB = 1024 * 1024
@@ -68,6 +70,23 @@ def test_keys_are_paths_that_nobody_else_can_read(store: DirectoryStore, base: P
     assert files(base) == ["data/ab/object"]
     assert stat.S_IMODE((base / "data/ab/object").stat().st_mode) == 0o600
     assert {stat.S_IMODE(folder.stat().st_mode) for folder in (base, base / "data", base / "data/ab")} == {0o700}
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_537, 20 << 20])
+def test_a_buffer_that_is_used_again_is_filled(store: DirectoryStore, size: int) -> None:
+    assert isinstance(store, FillsBuffers)
+    data = random.Random(size).randbytes(size)
+    store.put("data/ab/object", data)
+    buffer = bytearray(b"x" * (size + 3))
+    assert store.get_into("data/ab/object", buffer) == size
+    assert buffer == data + b"xxx"
+    assert store.get_into("data/ab/object", bytearray(size)) == size
+    if size:
+        small = bytearray(size - 1)
+        assert store.get_into("data/ab/object", small) is None
+        assert small == bytes(size - 1)
+    with pytest.raises(ObjectNotFound):
+        store.get_into("data/ab/other", buffer)
 
 
 def test_a_full_disk_leaves_nothing_and_the_store_goes_on(small_disk: str) -> None:
