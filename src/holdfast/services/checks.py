@@ -14,6 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Sequence
 from functools import partial
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 from holdfast.config.checks import Application, CommandCheck, HttpCheck, SqlCheck
@@ -168,5 +169,5 @@ def _get(url: str) -> tuple[int | None, str]:
             return answer.status, answer.read(1 << 20).decode("utf-8", "replace")
     except urllib.error.HTTPError as error:
         return error.code, error.read(1 << 20).decode("utf-8", "replace")
-    except OSError:
+    except (OSError, HTTPException):  # nobody there yet, or no HTTP that answers
         return None, ""

@@ -47,7 +47,12 @@ def prepare_service(
     """
     described = next((s for s in point.snapshots if s.source.startswith(f"{KIND}:")), None)
     if described is None:
-        raise DrillFailed("the restore point has no description of the stack", which=point.id)
+        raise DrillFailed(
+            "the restore point has no description of the stack",
+            which=point.id,
+            wanted="a backup that saw its containers",
+            hint=f"holdfast backup {point.stack} makes one, where its engine can be reached",
+        )
     snapshots = {snapshot.source: snapshot for snapshot in point.snapshots if snapshot is not described}
     with reading(repository):
         data = open_snapshot(repository, described)
