@@ -81,10 +81,11 @@ def test_a_buffer_that_is_used_again_is_filled(store: DirectoryStore, size: int)
     assert store.get_into("data/ab/object", buffer) == size
     assert buffer == data + b"xxx"
     assert store.get_into("data/ab/object", bytearray(size)) == size
-    if size:
-        small = bytearray(size - 1)
-        assert store.get_into("data/ab/object", small) is None
-        assert small == bytes(size - 1)
+    half = bytearray(size // 2 + 1)
+    part = data[size // 3 :][: len(half)]
+    assert store.get_into("data/ab/object", memoryview(half), offset=size // 3) == len(part)
+    assert half.startswith(part)
+    assert store.get_into("data/ab/object", half, offset=size + 1) == 0
     with pytest.raises(ObjectNotFound):
         store.get_into("data/ab/other", buffer)
 

@@ -1,21 +1,13 @@
-"""Reading many blobs at once: everything once, small ranges among large ones, no more threads at work than cores."""
+"""Reading many blobs at once: small ranges among large ones."""
 
 from __future__ import annotations
-
-import os
-import threading
-import time
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.model.ids import BlobId
-from holdfast.repository.cores import cores, workers_for
-from holdfast.repository.extract import _MANY, Delivered, Piece, mixed, read_blobs
+from holdfast.repository.extract import _MANY, Piece, mixed
 from holdfast.repository.index import Location
-from holdfast.repository.pack import BlobKind
-from tests.support.repositories import new_repository
 
 
 def _group(number: int, size: int) -> list[Piece]:
@@ -34,29 +26,3 @@ def test_small_ranges_are_spread_evenly(sizes: list[int]) -> None:
     for sort in (True, False):
         order = [int(group[0].where.pack) for group in found if (len(group) >= _MANY) is sort]
         assert order == sorted(order)
-
-
-def test_no_more_threads_work_than_there_are_cores(tmp_path: Path) -> None:
-    repository = new_repository(tmp_path)
-    repository.connections = 8
-    with repository.lock(), repository.writer(level=0) as writer:
-        writer._pack_size = 1  # every blob in a pack of its own
-        ids = {writer.save(BlobKind.DATA, os.urandom(10)) for _ in range(60)}
-        writer.finish()
-    repository.refresh()
-    came: set[BlobId] = set()
-    lock, at_work, most = threading.Lock(), 0, 0
-
-    def deliver(found: Delivered) -> None:
-        nonlocal at_work, most
-        with lock:
-            at_work += 1
-            most = max(most, at_work)
-            came.update(blob for blob, _ in found)
-        time.sleep(0.005)
-        with lock:
-            at_work -= 1
-
-    read_blobs(repository, ids, deliver, lambda blob, error: None)
-    assert came == ids
-    assert 1 < most <= workers_for(cores())

@@ -12,19 +12,19 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from holdfast.errors import CorruptObject, HoldfastError, UnsafeName
+from holdfast.errors import CorruptObject, UnsafeName
 from holdfast.model.entry import Kind
 from holdfast.model.ids import BlobId
-from holdfast.repository.blobs import Compressor, blob_id, open_blob
+from holdfast.repository.blobs import Compressor, blob_id, open_blob, open_blobs
 from holdfast.repository.chunker import MAX_SIZE, MIN_SIZE, cut_buffer, cut_stream
 from holdfast.repository.crypto import AuthenticationError, MasterKey
-from holdfast.repository.extract import read_blobs
+from holdfast.repository.extract import Fetched, read_ranges
 from holdfast.repository.gofields import format_time, go_mode, parse_time, quote, unix_mode, unquote
 from holdfast.repository.index import Location
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind, PackBuilder, parse_header
 from holdfast.repository.polynomial import is_irreducible, random_irreducible
-from holdfast.store.base import Bytes
+from holdfast.repository.repository import Repository
 from holdfast.store.memory import MemoryStore
 from tests.support.repositories import new_repository_on
 
@@ -213,10 +213,10 @@ def test_many_small_blobs_are_stored_and_read_as_one_by_one() -> None:
         added = blobs.finish()
     assert added.blobs == len(pieces) - 1, "the same one twice is stored once"
     assert added.bytes == sum(map(len, pieces)) - 9
-    found: dict[BlobId, Bytes] = {}
-    failed: list[HoldfastError] = []
-    read_blobs(repository, ids, found.update, lambda _, error: failed.append(error))
-    assert not failed
+    stored = _stored(repository, ids)
+    opened = open_blobs(repository.key, list(stored.values()))
+    assert opened is not None
+    found = dict(zip(stored, opened, strict=True))
     assert [found[blob] for blob in ids] == pieces
     assert ids == [blob_id(piece) for piece in pieces]
 
@@ -232,9 +232,20 @@ def test_of_many_small_blobs_only_the_damaged_one_is_lost() -> None:
     whole = repository.store.get(key)
     at = where.offset + 20
     repository.store.put(key, whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
-    found: dict[BlobId, Bytes] = {}
-    failed: dict[BlobId, HoldfastError] = {}
-    read_blobs(repository, ids, found.update, failed.__setitem__)
-    assert list(failed) == [ids[7]]
-    assert isinstance(failed[ids[7]], CorruptObject)
-    assert {blob: piece for blob, piece in zip(ids, pieces, strict=True) if blob != ids[7]} == found
+    stored = _stored(repository, ids)
+    assert open_blobs(repository.key, list(stored.values())) is None
+    with pytest.raises(CorruptObject, match=where.pack):
+        open_blob(repository.key, *stored.pop(ids[7]))
+    assert open_blobs(repository.key, list(stored.values())) == [pieces[ids.index(blob)] for blob in stored]
+
+
+def _stored(repository: Repository, ids: list[BlobId]) -> dict[BlobId, tuple[bytes, BlobId, Location]]:
+    """What is stored of these, as it is read for a restore."""
+    found: dict[BlobId, tuple[bytes, BlobId, Location]] = {}
+
+    def handle(fetched: Fetched) -> None:
+        for piece in fetched.pieces:
+            found[piece.blob] = (bytes(fetched.stored(piece)), piece.blob, piece.where)
+
+    read_ranges(repository, ids, handle, lambda _, error: pytest.fail(str(error)))
+    return found

@@ -17,7 +17,8 @@ from holdfast.repository import helpers
 from holdfast.repository.blobs import Compressor, blob_id
 from holdfast.repository.chunker import MIN_SIZE
 from holdfast.repository.crypto import MasterKey
-from holdfast.repository.helpers import Helpers, _Helper
+from holdfast.repository.helpers import Helpers
+from holdfast.repository.processes import Helper
 from holdfast.repository.sealing import Sealed, Wanted, seal_files
 from tests.support.repositories import backup_directory, latest, new_repository
 
@@ -52,17 +53,17 @@ def _backed_up(tmp_path: Path, volume: Path) -> str:
     return nodes["data"].subtree
 
 
-def _spied(monkeypatch: pytest.MonkeyPatch, before: Callable[[_Helper, int], None]) -> list[int]:
+def _spied(monkeypatch: pytest.MonkeyPatch, before: Callable[[Helper[list[Sealed]], int], None]) -> list[int]:
     """Have `before` called with each question's helper and number; the numbers of files that were asked for."""
     asked: list[int] = []
-    ask = _Helper.ask
+    ask = Helper.ask
 
-    def spy(self: _Helper, wanted: list[Wanted]) -> list[Sealed] | None:
+    def spy(self: Helper[list[Sealed]], wanted: list[Wanted]) -> list[Sealed] | None:
         asked.append(len(wanted))
         before(self, len(asked))
         return ask(self, wanted)
 
-    monkeypatch.setattr(_Helper, "ask", spy)
+    monkeypatch.setattr(Helper, "ask", spy)
     return asked
 
 
@@ -81,10 +82,10 @@ def test_a_helper_that_dies_costs_nothing_but_time(
 ) -> None:
     whole = _backed_up(tmp_path, volume)
 
-    def kill(helper: _Helper, number: int) -> None:
+    def kill(helper: Helper[list[Sealed]], number: int) -> None:
         if survivors == 0 or number == 3:
-            helper._process.kill()
-            helper._process.wait()
+            helper.process.kill()
+            helper.process.wait()
 
     _spied(monkeypatch, kill)
     assert _backed_up(tmp_path, volume) == whole
@@ -102,7 +103,8 @@ def test_nothing_secret_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         assert answer is not None
         assert answer[0].blob == blob_id(b"content")
         assert key.open(answer[0].stored) == b"content"
-        process = group._started[0]._process
+        assert group._hands is not None
+        process = group._hands.helpers[0].process
         shown = Path(f"/proc/{process.pid}/environ").read_bytes() + Path(f"/proc/{process.pid}/cmdline").read_bytes()
         assert b"PATH=" in shown
         assert b"a secret of the user's" not in shown
@@ -116,9 +118,8 @@ def test_nothing_secret_shows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_nothing_is_left_when_the_writer_is_killed() -> None:
-    code = (
-        _NAMES + "h = Helpers(MasterKey.generate(), 2, 2)\nh._start()\nprint(*[p._process.pid for p in h._started])\n"
-    )
+    started = "hands = Helpers(MasterKey.generate(), 2, 2)._ready(2000)\n"
+    code = f"{_NAMES}{started}print(*[helper.process.pid for helper in hands.helpers])\n"
     parent = subprocess.Popen(
         [sys.executable, "-c", code + "sys.stdout.flush()\ntime.sleep(60)"], stdout=subprocess.PIPE, text=True
     )

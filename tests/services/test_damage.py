@@ -194,10 +194,10 @@ def test_a_pack_that_is_listed_and_cannot_be_had_is_a_problem(tmp_path: Path, re
     pack = _packs(repository, BlobKind.DATA)[0]
 
     class Forgetful(DirectoryStore):
-        def get_into(self, key: str, buffer: bytearray) -> int | None:
+        def get_into(self, key: str, buffer: bytearray | memoryview, *, offset: int = 0) -> int:
             if key.endswith(pack.name):
                 raise ObjectNotFound("no such object", which=key)
-            return super().get_into(key, buffer)
+            return super().get_into(key, buffer, offset=offset)
 
     report = verify(open_repository(Forgetful(tmp_path / "repo"), PASSWORD), read_share=1.0)
     assert any(pack.name in str(problem) for problem in report.problems)

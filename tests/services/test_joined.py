@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.services.extraction_contents import joined, write_at
+from holdfast.services.placing import joined, write_at
 from holdfast.store.base import Bytes
 
 HOLE = 7

@@ -4,51 +4,27 @@ Rules upheld here:
 - Checking goes on after a finding: one damaged object hides no other.
 - Structure (always): every index file opens, every pack that an index names is there with the right size, every tree
   of every snapshot reads, and everything that it names is there (`check_trees`).
-- Data (all, or a share of the packs): the pack's SHA-256 is its name, its header agrees with the index, and every blob
-  in it decrypts, decompresses and hashes to its id.
+- Data (all, or a share of the packs): what `check_pack` tells, in helper processes, too.
 - What is damaged is traced to the files of the snapshots that need it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import random
-import struct
-import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
 
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
 from holdfast.model.ids import BlobId
-from holdfast.repository.blobs import batches, open_blob, open_blobs
 from holdfast.repository.cache import origin_of
+from holdfast.repository.check_data import READERS, DataCheck, Listed, PackRead, listed
+from holdfast.repository.check_pack import unreadable_blobs
 from holdfast.repository.check_trees import Checked, TreeCheck
-from holdfast.repository.crypto import MasterKey
-from holdfast.repository.index import Index, Location, packs_in
-from holdfast.repository.objects import Folder, corrupt, key_of, name_of
-from holdfast.repository.pack import BlobKind, PackedBlob, header_size, parse_header
+from holdfast.repository.index import Index, packs_in
+from holdfast.repository.objects import Folder, corrupt, key_of
+from holdfast.repository.pack import BlobKind, PackedBlob
 from holdfast.repository.repository import Repository
-from holdfast.store.base import Bytes, FillsBuffers
-
-_READERS = 3
-"""Threads that read packs and check them: each holds one, and what it is cut into."""
-
-
-class _Listed(NamedTuple):
-    """A pack as the index lists it: its size, and a digest of what it holds. Blobs in detail would fill the memory."""
-
-    size: int
-    digest: bytes
-
-
-class _Read(NamedTuple):
-    """A pack that was read: its name, how many bytes came, what is wrong with it."""
-
-    pack: str
-    size: int
-    errors: list[HoldfastError]
 
 
 class Checker:
@@ -60,12 +36,12 @@ class Checker:
         self._store, self._key = origin_of(repository.store), repository.key
         self._on_progress = on_progress or (lambda _: None)
         self._index = Index()
-        self._packs: dict[str, _Listed] = {}
+        self._packs: dict[str, Listed] = {}
         self._lost: set[str] = set()
         self._broken: set[str] = set()
         self._damaged: set[tuple[BlobKind, BlobId]] = set()
-        self._reading: deque[Future[_Read]] = deque()
-        self._own = threading.local()
+        self._reading: deque[Future[PackRead]] = deque()
+        self._data = DataCheck(self._store, self._key, self._packs)
 
     def load(self) -> None:
         """Read the index, and compare the packs that it lists with those that are there. To be called first.
@@ -83,12 +59,10 @@ class Checker:
         trees = TreeCheck(
             self._repository, self._store, self._index, self.done, self._damaged, self._on_progress, self._take_done
         )
-        with ThreadPoolExecutor(_READERS, "check") as pool:
+        chosen = self._chosen(read_share, choose or random.Random())  # noqa: S311  a sample, no secret
+        with self._data.helped(chosen), ThreadPoolExecutor(READERS, "check") as pool:
             try:
-                self._reading.extend(
-                    pool.submit(self._read_pack, pack)
-                    for pack in self._chosen(read_share, choose or random.Random())  # noqa: S311  a sample, no secret
-                )
+                self._reading.extend(pool.submit(self._data.check, pack) for pack in chosen)
                 # Trees are looked at while packs are read: the one is Python's work, the other that of C libraries.
                 trees.check()
                 while self._reading:
@@ -108,7 +82,7 @@ class Checker:
         for info in self._store.list(Folder.INDEX):
             try:
                 for pack, blobs in packs_in(self._key, info.key.rpartition("/")[2], self._store.get(info.key)):
-                    self._packs[pack] = _Listed(sum(blob.length for blob in blobs) + header_size(blobs), _digest(blobs))
+                    self._packs[pack] = listed(blobs)
                     self._index.add(pack, blobs)
             except (CorruptObject, ObjectNotFound) as error:
                 self.done.problems.append(error)
@@ -142,49 +116,16 @@ class Checker:
         if self._reading and self._reading[0].done():
             self._take_read(self._reading.popleft())
 
-    def _take_read(self, reading: Future[_Read]) -> None:
+    def _take_read(self, reading: Future[PackRead]) -> None:
         pack, size, errors = reading.result()
+        if pack in self._lost and size == 0:
+            errors = []  # what the listing has not either was reported already
         self.done.packs_read += 1
         self.done.bytes_read += size
         self.done.problems.extend(errors)
         self._on_progress(self.done)
         if errors:
             self._broken.add(pack)
-
-    def _read_pack(self, pack: str) -> _Read:
-        store_key = key_of(Folder.DATA, pack)
-        try:
-            data = self._fetch(store_key, self._packs[pack].size)
-        except ObjectNotFound as error:
-            # What the listing has not either was reported already.
-            return _Read(pack, 0, [] if pack in self._lost else [error])
-        if name_of(data) == pack:
-            return _Read(pack, len(data), self._check_content(pack, data))
-        return _Read(
-            pack, len(data), [corrupt(store_key, "bytes whose SHA-256 is its name", f"{len(data)} other bytes")]
-        )
-
-    def _fetch(self, store_key: str, size: int) -> Bytes:
-        """A pack whole. Where the store fills buffers, in that of this thread, until its next one."""
-        if isinstance(self._store, FillsBuffers):
-            buffer: bytearray | None = getattr(self._own, "buffer", None)
-            if buffer is None or len(buffer) < size:
-                buffer = self._own.buffer = bytearray(size)  # not the old one larger: somebody may still look at it
-            found = self._store.get_into(store_key, buffer)
-            if found is not None:
-                return memoryview(buffer)[:found]
-        return self._store.get(store_key)
-
-    def _check_content(self, pack: str, data: Bytes) -> list[HoldfastError]:
-        store_key = key_of(Folder.DATA, pack)
-        length = int.from_bytes(data[-4:], "little")
-        try:
-            header = parse_header(self._key, memoryview(data)[-4 - length : -4], len(data), store_key)
-        except CorruptObject as error:
-            return [error]
-        if _digest(header) != self._packs[pack].digest:
-            return [corrupt(store_key, "the blobs that the index lists", "a header with others")]
-        return list(_unreadable_blobs(self._key, pack, data, header))
 
     def _find_damaged(self) -> None:
         """Which blobs are lost: all of a pack that is not there, those of a damaged one that cannot be read from it."""
@@ -201,30 +142,4 @@ class Checker:
             data = self._store.get(key_of(Folder.DATA, pack))
         except HoldfastError:
             data = b""
-        return [blob for blob in blobs if next(_unreadable_blobs(self._key, pack, data, [blob]), None) is not None]
-
-
-def _unreadable_blobs(key: MasterKey, pack: str, data: Bytes, blobs: list[PackedBlob]) -> Iterator[CorruptObject]:
-    view = memoryview(data)
-    for batch in batches(blobs, lambda blob: blob.size):
-        found = [(view[blob.offset : blob.offset + blob.length], blob.id, _where(pack, blob)) for blob in batch]
-        if len(batch) > 1 and open_blobs(key, found) is not None:
-            continue
-        for stored, wanted, where in found:
-            try:
-                open_blob(key, stored, wanted, where)
-            except CorruptObject as error:
-                yield error
-
-
-_ENTRY = struct.Struct("<B32sIII")
-
-
-def _digest(blobs: list[PackedBlob]) -> bytes:
-    """A digest of what a pack holds, whatever the order in which it is listed."""
-    rows = sorted(_ENTRY.pack(blob.kind, blob.id, blob.offset, blob.length, blob.raw_length) for blob in blobs)
-    return hashlib.sha256(b"".join(rows)).digest()
-
-
-def _where(pack: str, blob: PackedBlob) -> Location:
-    return Location(pack, blob.offset, blob.length, blob.raw_length)
+        return [blob for blob in blobs if next(unreadable_blobs(self._key, pack, data, [blob]), None) is not None]

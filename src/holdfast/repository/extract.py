@@ -1,8 +1,8 @@
-"""Reading many blobs at once: each range of a pack is fetched once, in parallel, and every blob checked.
+"""Reading many blobs at once: each range of a pack is fetched once, in parallel.
 
 Rules upheld here:
-- A blob that cannot be read is reported with its error and takes no other with it.
-- As many threads wait for the store as it has connections, as many work as there are cores (`cores`).
+- A pack that is missing fails its blobs, and takes no other with it. What the bytes are worth is seen by who gets them.
+- As many threads wait for the store as it has connections.
 - Memory holds one range per thread; neighbours in a pack come in one read when the gap is cheaper than a request.
 """
 
@@ -11,19 +11,20 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
 from typing import NamedTuple
 
 from holdfast.errors import CorruptObject, HoldfastError, ObjectNotFound
 from holdfast.model.ids import BlobId
-from holdfast.repository.blobs import batches, open_blob, open_blobs
-from holdfast.repository.cores import AT_WORK
 from holdfast.repository.index import Location
 from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
-from holdfast.store.base import Bytes
+from holdfast.repository.shared import SharedBuffers, Slot
+from holdfast.store.base import Bytes, FillsBuffers, Store
 
-_MAX_RANGE = 8 << 20
+MAX_RANGE = 8 << 20
+"""Bytes of a pack that are read at once; a blob that is larger is read alone."""
 _MAX_GAP = 256 << 10
 _MANY = 32
 """Blobs of one range from which on it counts as one of small blobs."""
@@ -36,18 +37,39 @@ class Piece(NamedTuple):
     where: Location
 
 
-Delivered = list[tuple[BlobId, Bytes]]
-"""Blobs that lie side by side in a pack, and were often side by side in a file: at most about 1 MiB, or one."""
+class Fetched(NamedTuple):
+    """A range of a pack that was read: what it holds of what is wanted, and its bytes (fewer where the pack ends).
 
-Deliver = Callable[[Delivered], None]
+    `slot` says where among shared buffers the bytes lie, None when they lie elsewhere.
+    """
+
+    pieces: list[Piece]
+    data: Bytes
+    slot: int | None
+
+    def stored(self, piece: Piece) -> memoryview:
+        """The stored bytes of one piece."""
+        at = piece.where.offset - self.pieces[0].where.offset
+        return memoryview(self.data)[at : at + piece.where.length]
+
 
 Fail = Callable[[BlobId, HoldfastError], None]
 
 
-def read_blobs(repository: Repository, wanted: Iterable[BlobId], deliver: Deliver, fail: Fail) -> None:
-    """Read data blobs in the order of the packs, each once. `deliver` and `fail` are called from several threads.
+def read_ranges(
+    repository: Repository,
+    wanted: Iterable[BlobId],
+    handle: Callable[[Fetched], None],
+    fail: Fail,
+    buffers: SharedBuffers | None = None,
+    after_each: Callable[[], None] = lambda: None,
+) -> None:
+    """Read the ranges of packs that hold data blobs, each once, into `buffers` as far as they fit, for `handle` to use.
 
-    Raises: what `deliver` raises, and errors of the store that are not about single objects (StoreUnavailable,
+    What was read is `handle`'s until it returns. It and `fail` are called from several threads, `after_each` from the
+    caller's own after each range.
+
+    Raises: what `handle` raises, and errors of the store that are not about single objects (StoreUnavailable,
     StoreDenied); then the rest is not read.
     """
     pieces = []
@@ -56,12 +78,20 @@ def read_blobs(repository: Repository, wanted: Iterable[BlobId], deliver: Delive
             pieces.append(Piece(blob, repository.reader.locate(BlobKind.DATA, blob)))
         except CorruptObject as error:
             fail(blob, error)
+
+    def read(group: list[Piece]) -> None:
+        with ExitStack() as stack:
+            slot = stack.enter_context(buffers.slot()) if buffers is not None else None
+            fetched = _fetch(repository.store, group, slot, fail)
+            if fetched is not None:
+                handle(fetched)
+
     with ThreadPoolExecutor(repository.connections, "extract") as pool:
-        groups = mixed(group_ranges(pieces))
-        futures = [pool.submit(_read_range, repository, group, deliver, fail) for group in groups]
+        futures = [pool.submit(read, group) for group in mixed(group_ranges(pieces))]
         try:
             for future in as_completed(futures):
                 future.result()
+                after_each()
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -75,7 +105,7 @@ def group_ranges(pieces: list[Piece]) -> list[list[Piece]]:
     for piece in sorted(pieces, key=lambda piece: (first_seen[piece.where.pack], piece.where.offset)):
         where = piece.where
         near = groups and groups[-1][0].where.pack == where.pack and where.offset - end <= _MAX_GAP
-        if near and where.offset + where.length - start <= _MAX_RANGE:
+        if near and where.offset + where.length - start <= MAX_RANGE:
             groups[-1].append(piece)
         else:
             groups.append([piece])
@@ -99,31 +129,21 @@ def mixed(groups: list[list[Piece]]) -> list[list[Piece]]:
     return [groups[number] for _, number in sorted(places)]
 
 
-def _read_range(repository: Repository, group: list[Piece], deliver: Deliver, fail: Fail) -> None:
+def _fetch(store: Store, group: list[Piece], slot: Slot | None, fail: Fail) -> Fetched | None:
+    """The bytes of a group; None, and each of its blobs failed, where its pack is missing."""
     first, last = group[0].where, group[-1].where
-    start, end = first.offset, last.offset + last.length
+    key, start, length = key_of(Folder.DATA, first.pack), first.offset, last.offset + last.length - first.offset
     try:
-        data = memoryview(repository.store.get(key_of(Folder.DATA, first.pack), offset=start, length=end - start))
+        if slot is None or length > len(slot.buffer):
+            return Fetched(group, store.get(key, offset=start, length=length), None)
+        if isinstance(store, FillsBuffers):
+            came = store.get_into(key, slot.buffer[:length], offset=start)
+        else:
+            data = store.get(key, offset=start, length=length)
+            came = len(data)
+            slot.buffer[:came] = data
     except ObjectNotFound as error:
         for piece in group:
             fail(piece.blob, error)
-        return
-    with AT_WORK:
-        _open_pieces(repository, group, data, deliver, fail)
-
-
-def _open_pieces(repository: Repository, group: list[Piece], data: memoryview, deliver: Deliver, fail: Fail) -> None:
-    start = group[0].where.offset
-    for batch in batches(group, lambda piece: piece.where.size):
-        found = [(data[piece.where.offset - start :][: piece.where.length], piece.blob, piece.where) for piece in batch]
-        plains = open_blobs(repository.key, found) if len(batch) > 1 else None
-        if plains is not None:
-            deliver([(piece.blob, plain) for piece, plain in zip(batch, plains, strict=True)])
-            continue
-        for stored, blob, where in found:
-            try:
-                plain = open_blob(repository.key, stored, blob, where)
-            except CorruptObject as error:
-                fail(blob, error)
-            else:
-                deliver([(blob, plain)])
+        return None
+    return Fetched(group, slot.buffer[:came], slot.number)

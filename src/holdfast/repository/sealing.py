@@ -1,21 +1,14 @@
 """Small files to sealed blobs, a batch at a time, in a process of its own: Python's cost per file goes to another core.
 
 Rules upheld here:
-- The key comes over the pipe: it is in no argument and in no environment variable.
 - Nothing is known here of what is stored already: the process that asked decides what is new.
-- It ends when its input ends, so that nothing is left when the process that asked is killed.
-
-Messages on standard input and output: u32 LE length, then msgpack. First a `Setup`; then for each list of `Wanted` a
-list of `Sealed`, in the same order.
+- For each list of `Wanted` it answers a list of `Sealed`, in the same order.
 """
 
 from __future__ import annotations
 
 import errno
-import signal
-import struct
-import sys
-from typing import BinaryIO
+from collections.abc import Callable
 
 import msgspec
 
@@ -23,8 +16,8 @@ from holdfast.repository.blobs import Compressor, blob_id
 from holdfast.repository.chunker import MIN_SIZE
 from holdfast.repository.crypto import MasterKey
 from holdfast.repository.local_file import GrownTooLarge, Look, read_file
+from holdfast.repository.processes import Program, serve
 
-_LENGTH = struct.Struct("<I")
 _NOTHING = Look(0, 0, 0, 0, 0, 0, 0, 0)
 
 
@@ -78,37 +71,13 @@ def _seal_file(key: MasterKey, compressor: Compressor, file: Wanted) -> Sealed:
     return Sealed(0, changed, look, len(data), blob_id(data), 0 if packed is None else len(data), stored)
 
 
-def send(stream: BinaryIO, message: object) -> None:
-    """Write one message. Raises: OSError when the other side is gone."""
-    body = msgspec.msgpack.encode(message)
-    stream.write(_LENGTH.pack(len(body)))
-    stream.write(body)
-    stream.flush()
+SEALING: Program[list[Sealed]] = Program("holdfast.repository.sealing", list[Sealed])
 
 
-def receive(stream: BinaryIO) -> bytes | None:
-    """The next message's bytes; None at the end of the stream, also when it ends within a message."""
-    head = stream.read(_LENGTH.size)
-    if len(head) < _LENGTH.size:
-        return None
-    (length,) = _LENGTH.unpack(head)
-    body = stream.read(length)
-    return body if len(body) == length else None
-
-
-def main() -> None:
-    """Serve the process at the other end of the pipes until it is through."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asked decides when to end
-    asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    first = receive(asked)
-    if first is None:
-        return
-    setup = msgspec.msgpack.decode(first, type=Setup)
+def _begin(setup: Setup) -> Callable[[list[Wanted]], list[Sealed]]:
     key, compressor = MasterKey.from_json(setup.key), Compressor(setup.level)
-    decoder = msgspec.msgpack.Decoder(list[Wanted])
-    while (message := receive(asked)) is not None:
-        send(answers, seal_files(key, compressor, decoder.decode(message)))
+    return lambda wanted: seal_files(key, compressor, wanted)
 
 
 if __name__ == "__main__":
-    main()
+    serve(Setup, list[Wanted], _begin)

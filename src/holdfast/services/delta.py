@@ -129,11 +129,10 @@ class _Delta:
     def go(self, tree: str, root: Node | None, *, anything: bool) -> None:
         """Do it all. Raises: OSError, and what `restore_delta` raises."""
         self._prepare_target(tree, anything=anything)
-        for path, node in descend(tree, self._do.target, lambda subtree, path, _: self._enter(subtree, path)):
-            self._take(path, node)
-            if self._contents.waiting >= WAVE:
-                self._write()
-        self._write()
+        try:
+            self._bring_contents(tree)
+        finally:
+            self._contents.close()
         for group in self._groups.values():
             self._link(group)
         for path, node in self._others:
@@ -143,6 +142,13 @@ class _Delta:
         if root is not None:
             self._do.settle(self._do.target, root)
         self._on_progress(self._do.done)
+
+    def _bring_contents(self, tree: str) -> None:
+        for path, node in descend(tree, self._do.target, lambda subtree, path, _: self._enter(subtree, path)):
+            self._take(path, node)
+            if self._contents.waiting >= WAVE:
+                self._write()
+        self._write()
 
     def _write(self) -> None:
         self._contents.write()

@@ -17,13 +17,13 @@ from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject, HoldfastError
 from holdfast.model.ids import BlobId
-from holdfast.repository.extract import Delivered, read_blobs
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
 from holdfast.services.delta_acting import Acting
 from holdfast.services.delta_target import copy_beside, look, make_file, open_file
-from holdfast.services.extraction_contents import Part, is_zeros, joined, write_at
+from holdfast.services.metadata import MetadataWriter
+from holdfast.services.placer import Placer, Spot
 
 WAVE = 2_000
 """Files that are looked at together: bounds memory, and still reads each pack about once."""
@@ -33,16 +33,21 @@ _THREADS = 3
 
 @dataclass(slots=True, eq=False)
 class _File:
-    """One file on its way: `old` is where its content is now, `new` where it is written; equal when in place."""
+    """One file on its way: `old` is where its content is now, `path` where it is written; equal when in place.
 
-    path: bytes
+    `final` is its name in the end.
+    """
+
+    final: bytes
     node: Node
     old: bytes | None
-    new: bytes
+    path: bytes
     old_size: int = 0
     wrong: list[tuple[BlobId, int, int]] = field(default_factory=list)
     kept: int = 0
     damaged: HoldfastError | None = None
+    whole: None = None
+    """See `placer.File`: each is made before, and finished after."""
 
 
 class Contents:
@@ -51,6 +56,7 @@ class Contents:
     def __init__(self, repository: Repository, do: Acting) -> None:
         self._repository, self._do = repository, do
         self._waiting: list[_File] = []
+        self._placer = Placer(repository, MetadataWriter())
 
     @property
     def waiting(self) -> int:
@@ -76,20 +82,38 @@ class Contents:
         files, self._waiting = self._waiting, []
         with ThreadPoolExecutor(_THREADS, "delta") as pool:
             list(pool.map(self._compare, files))
-        wanted: dict[BlobId, list[tuple[_File, int]]] = {}
+        wanted: dict[BlobId, list[Spot[_File]]] = {}
+        size = 0
         for file in files:
             self._begin(file)
-            for blob, offset, _ in file.wrong:
-                wanted.setdefault(blob, []).append((file, offset))
+            for blob, offset, length in file.wrong:
+                # Beyond what was there the file is a hole already, if it has more blobs than this one.
+                sparse = offset >= file.old_size and len(file.node.blobs) > 1
+                wanted.setdefault(blob, []).append(Spot(file, offset, sparse))
+                size += length
         if not self._do.dry:
-            read_blobs(
-                self._repository,
-                wanted,
-                lambda found: self._deliver(wanted, found),
-                lambda blob, error: self._fail(wanted[blob], error),
-            )
+            self._placer.place(wanted, size, self)
         for file in files:
             self._finish(file)
+
+    def close(self) -> None:
+        """Nothing more is to be written."""
+        self._placer.close()
+
+    # --- told by the placer, from several threads ---------------------------------------------------------------------
+
+    def begin(self, file: _File) -> None:
+        """See `placer.Told.begin`. It was made before; that it is a file that can be written is seen to here."""
+        os.close(open_file(file.path, os.O_WRONLY))
+
+    def failed(self, file: _File, error: HoldfastError) -> None:
+        """See `placer.Told.failed`."""
+        file.damaged = file.damaged or error
+
+    def arrived(self, file: _File, count: int) -> None:
+        """See `placer.Told.arrived`: files are finished when all are there."""
+
+    # ------------------------------------------------------------------------------------------------------------------
 
     def _compare(self, file: _File) -> None:
         """Find the blocks that are not right. From several threads, each with a file of its own."""
@@ -119,58 +143,37 @@ class Contents:
             file.wrong.clear()
             return
         fetched = sum(size for _, _, size in file.wrong)
-        if file.wrong or file.old is None or file.old_size != file.node.size or file.new != file.path:
+        if file.wrong or file.old is None or file.old_size != file.node.size or file.path != file.final:
             self._do.done.changed += 1
             of = "" if file.old is None else f" ({len(file.wrong)} of {len(file.node.blobs)} blocks)"
-            self._do.tell("write", file.path, of)
+            self._do.tell("write", file.final, of)
         self._do.done.bytes_fetched += fetched
         if self._do.dry:
             return
         if file.old is None:
-            os.close(make_file(file.new))
-        elif file.new != file.old:
-            copy_beside(file.old, file.new, file.node.size)
-
-    def _deliver(self, wanted: dict[BlobId, list[tuple[_File, int]]], found: Delivered) -> None:
-        parts: dict[_File, list[Part]] = {}
-        for blob, data in found:
-            zeros = is_zeros(data)
-            for file, offset in wanted[blob]:
-                # Beyond what was there the file is a hole already, if it has more blobs than this one.
-                if not zeros or offset < file.old_size or len(file.node.blobs) == 1:
-                    parts.setdefault(file, []).append((offset, data))
-        for file, pieces in parts.items():
-            fd = open_file(file.new, os.O_WRONLY)
-            try:
-                for offset, run in joined(pieces):
-                    write_at(fd, run, offset)
-            finally:
-                os.close(fd)
-
-    @staticmethod
-    def _fail(targets: list[tuple[_File, int]], error: HoldfastError) -> None:
-        for file, _ in targets:
-            file.damaged = file.damaged or error
+            os.close(make_file(file.path))
+        elif file.path != file.old:
+            copy_beside(file.old, file.path, file.node.size)
 
     def _finish(self, file: _File) -> None:
         if file.damaged is not None:
-            if file.new != file.old and not self._do.dry and look(file.new) is not None:
-                os.unlink(file.new)
-            mixed = "; what could be read of it was written" if file.wrong and file.new == file.old else ""
-            self._do.damage(file.path, f"{file.damaged}{mixed}")
+            if file.path != file.old and not self._do.dry and look(file.path) is not None:
+                os.unlink(file.path)
+            mixed = "; what could be read of it was written" if file.wrong and file.path == file.old else ""
+            self._do.damage(file.final, f"{file.damaged}{mixed}")
             return
         # What is right is not opened for writing: it may be a program that runs, or a file that nobody may change.
-        as_it_was = file.new == file.old and not file.wrong and file.old_size == file.node.size
+        as_it_was = file.path == file.old and not file.wrong and file.old_size == file.node.size
         if not self._do.dry and not as_it_was:
-            fd = open_file(file.new, os.O_RDWR)
+            fd = open_file(file.path, os.O_RDWR)
             try:
                 if os.fstat(fd).st_size != file.node.size:
                     os.ftruncate(fd, file.node.size)
             finally:
                 os.close(fd)
-        self._do.settle(file.new if not self._do.dry else file.path, file.node)
-        if file.new != file.path:
-            self._do.act(lambda: os.rename(file.new, file.path))
+        self._do.settle(file.path if not self._do.dry else file.final, file.node)
+        if file.path != file.final:
+            self._do.act(lambda: os.rename(file.path, file.final))
 
 
 def _has(fd: int, blob: BlobId, offset: int, size: int) -> bool:

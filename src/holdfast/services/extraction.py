@@ -50,7 +50,7 @@ class Extraction:
         self._on_progress = on_progress or (lambda _: None)
         self._chosen = chosen
         self._metadata = MetadataWriter()
-        self._contents = ContentWriter(repository, self._metadata, self.done, self._damage)
+        self._contents = ContentWriter(repository, self._metadata, self.done, self._damage, self._on_progress)
         self._lock = threading.Lock()
         self._directories: list[tuple[bytes, Node]] = []
         self._later: list[tuple[bytes, Node]] = []
@@ -67,11 +67,13 @@ class Extraction:
             for path, node in found:
                 self._take(path, node)
                 if self._contents.waiting >= _WAVE:
-                    self._write()
-            self._write()
+                    self._contents.write()
+            self._contents.write()
             self._finish(root)
         except OSError as error:
             raise write_error(error, self._target) from error
+        finally:
+            self._contents.close()
         self.done.notes.extend(self._metadata.notes)
         return self.done
 
@@ -114,10 +116,6 @@ class Extraction:
             self._contents.take(path, node)
         else:
             self._links.append((first, path))
-
-    def _write(self) -> None:
-        self._contents.write()
-        self._on_progress(self.done)
 
     def _damage(self, path: bytes, why: str) -> None:
         with self._lock:  # also called while files are written, from several threads
@@ -195,7 +193,8 @@ def make_other(path: bytes, node: Node) -> bool:
 
 def write_error(error: OSError, target: bytes) -> RestoreError:
     """What a failed write below the target means: TargetFull, or RestoreError."""
-    which = os.fsdecode(error.filename or target)
+    # Of a call on an open file it is the descriptor's number.
+    which = os.fsdecode(error.filename if isinstance(error.filename, str | bytes) else target)
     if error.errno in _FULL:
         free = os.statvfs(target)
         return TargetFull(

@@ -18,12 +18,16 @@ from holdfast.repository.tree import Node, Xattr
 _REFUSED = frozenset({errno.EPERM, errno.EACCES, errno.ENOTSUP, errno.EINVAL, errno.ERANGE, errno.E2BIG})
 
 
+Refused = dict[str, tuple[int, str]]
+"""What could not be applied: how often each kind, and why."""
+
+
 class MetadataWriter:
     """Applies metadata and keeps count of what could not be applied. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._refused: dict[str, tuple[int, str]] = {}
+        self._refused: Refused = {}
         self._root = os.geteuid() == 0
 
     def apply(self, target: int | bytes, node: Node) -> None:
@@ -65,9 +69,20 @@ class MetadataWriter:
         with self._lock:
             return [f"{kind} not restored on {count}: {why}" for kind, (count, why) in sorted(self._refused.items())]
 
+    def take_refused(self) -> Refused:
+        """What was refused so far, and is not counted any more: for `add_refused` of another."""
+        with self._lock:
+            taken, self._refused = self._refused, {}
+        return taken
+
+    def add_refused(self, refused: Refused) -> None:
+        """Count what another writer could not apply."""
+        with self._lock:
+            for kind, (more, why) in refused.items():
+                count, _ = self._refused.get(kind, (0, ""))
+                self._refused[kind] = (count + more, why)
+
     def _refuse(self, kind: str, error: OSError) -> None:
         if error.errno not in _REFUSED:
             raise error
-        with self._lock:
-            count, _ = self._refused.get(kind, (0, ""))
-            self._refused[kind] = (count + 1, error.strerror or "refused")
+        self.add_refused({kind: (1, error.strerror or "refused")})

@@ -103,8 +103,8 @@ def check_range(offset: int, length: int | None) -> None:
 class FillsBuffers(Protocol):
     """What a store may be able to do beside: read into memory that its caller uses again and again."""
 
-    def get_into(self, key: str, buffer: bytearray) -> int | None:
-        """Read a whole object to the beginning of a buffer; its size, or None where it is larger than the buffer.
+    def get_into(self, key: str, buffer: bytearray | memoryview, *, offset: int = 0) -> int:
+        """Fill a buffer with an object's bytes from `offset` on; how many came, fewer where the object ends.
 
         Raises: as `Store.get`.
         """

@@ -76,11 +76,12 @@ class DirectoryStore:
         with self._errors("cannot read an object", path, absent=True):
             return durable.read_range(path, offset, length)
 
-    def get_into(self, key: str, buffer: bytearray) -> int | None:
+    def get_into(self, key: str, buffer: bytearray | memoryview, *, offset: int = 0) -> int:
         """See `FillsBuffers.get_into`."""
+        check_range(offset, None)
         path = self._path(key)
         with self._errors("cannot read an object", path, absent=True):
-            return durable.read_into(path, buffer)
+            return durable.read_into(path, buffer, offset)
 
     def head(self, key: str) -> ObjectInfo:
         """See `Store.head`."""

@@ -72,15 +72,12 @@ def read_range(path: str, offset: int, length: int | None) -> bytes:
         return _read_all(descriptor, offset, wanted if length is None else min(length, wanted))
 
 
-def read_into(path: str, buffer: bytearray) -> int | None:
-    """A regular file to the beginning of a buffer; its size, None where it is larger. Raises: as `read_range`."""
-    with _opened(path) as (descriptor, size):
-        if size > len(buffer):
-            return None
-        filled = 0
-        with memoryview(buffer) as view:
-            while filled < size and (count := os.preadv(descriptor, [view[filled:size]], filled)):
-                filled += count
+def read_into(path: str, buffer: bytearray | memoryview, offset: int) -> int:
+    """A regular file's bytes from an offset into a buffer, as many as go in or are there. Raises: as `read_range`."""
+    with _opened(path) as (descriptor, size), memoryview(buffer) as view:
+        wanted, filled = min(len(view), max(0, size - offset)), 0
+        while filled < wanted and (count := os.preadv(descriptor, [view[filled:wanted]], offset + filled)):
+            filled += count
         return filled
 
 
