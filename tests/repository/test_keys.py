@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import msgspec
 import pytest
 
 from deployments.local.s3 import S3Endpoint
-from holdfast.errors import RepositoryError, WrongPassword
+from holdfast.errors import CorruptObject, RepositoryError, WrongPassword
 from holdfast.repository import keys
 from holdfast.repository.repository import open_repository
 from holdfast.store.directory import DirectoryStore
@@ -106,6 +108,19 @@ def test_new_keys_cost_as_much_as_restics(path: Path, referee: Restic, tmp_path:
         if mine.N * mine.r * mine.p >= theirs.N * theirs.r * theirs.p // 2:
             return
     pytest.fail(f"ours are cheaper: {mine.N, mine.r, mine.p} against {theirs.N, theirs.r, theirs.p}")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"p": 1 << 24}, {"r": 1 << 20}, {"N": 1 << 30}, {"N": 1 << 15, "r": 1, "p": 1 << 28}, {"p": -1}, {"N": 3}]
+)
+def test_a_key_file_that_asks_for_too_much_is_refused(path: Path, asked: dict[str, int]) -> None:
+    """Whoever can write to the store could otherwise have every run work for hours, or end for want of memory."""
+    (file,) = (path / "keys").iterdir()
+    stored = json.dumps(json.loads(file.read_bytes()) | asked).encode()
+    file.unlink()
+    (path / "keys" / hashlib.sha256(stored).hexdigest()).write_bytes(stored)
+    with pytest.raises(CorruptObject, match="damaged"):
+        open_repository(DirectoryStore(path), PASSWORD)
 
 
 # --- never to be seen -------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -42,6 +43,7 @@ class CachedStore:
     def __init__(self, store: Store, folder: Path) -> None:
         self._store, self._folder = store, folder / Folder.INDEX
         self._usable = True
+        self._lock = threading.Lock()
 
     @property
     def origin(self) -> Store:
@@ -117,8 +119,10 @@ class CachedStore:
                     os.unlink(file.name)
                     raise
         except OSError as error:
-            self._usable = False
-            log.warning("the cache %s is not used: %s", self._folder, error.strerror or error)
+            with self._lock:
+                first, self._usable = self._usable, False
+            if first:  # index files are fetched by several threads
+                log.warning("the cache %s is not used: %s", self._folder, error.strerror or error)
 
     def _sweep(self, needed: set[str]) -> None:
         with suppress(OSError):
