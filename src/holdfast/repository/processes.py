@@ -12,7 +12,6 @@ then for each question an answer, in the same order.
 from __future__ import annotations
 
 import logging
-import signal
 import struct
 import subprocess
 import sys
@@ -64,6 +63,7 @@ class Helper(Generic[Answer]):
             stdout=subprocess.PIPE,
             env=for_children(),
             pass_fds=descriptors,
+            process_group=0,  # Ctrl-C is for who asked, and that one decides when to end
         )
         self.alive = True
         """Whether it can be asked."""
@@ -170,7 +170,6 @@ def serve(setup: type[Setup], question: type[Question], begin: Callable[[Setup],
 
     `begin` gets the setup, and gives what answers a question.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; who asked decides when to end
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
     first = receive(asked)
     if first is None:
