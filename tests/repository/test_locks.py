@@ -24,11 +24,12 @@ from holdfast.repository.objects import Folder, save_object
 from holdfast.repository.repository import Repository, open_repository
 from holdfast.repository.snapshot import time_text
 from holdfast.repository.unlocking import unlock
-from holdfast.store.base import ObjectInfo
+from holdfast.store.base import Bytes, ObjectInfo
 from holdfast.store.directory import DirectoryStore
+from holdfast.store.memory import MemoryStore
 from tests.repository.conftest import Restic
 from tests.support.faulty_store import Fails, FaultyStore, Rule
-from tests.support.repositories import PASSWORD, new_repository, reopen
+from tests.support.repositories import PASSWORD, new_repository, new_repository_on, reopen
 
 WEEKS = timedelta(weeks=3).total_seconds()
 
@@ -223,3 +224,25 @@ def test_a_lock_that_others_took_away_is_lost_for_good(path: Path) -> None:
         with pytest.raises(RepositoryLocked):
             lock.ensure_held()
         assert not list((path / "locks").iterdir())
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_who_is_interrupted_while_its_lock_is_written_leaves_none(number: int) -> None:
+    """By the first write, or by a refresh: the store has it, and nobody was told."""
+
+    class Interrupting(MemoryStore):
+        puts = 0
+
+        def put(self, key: str, data: Bytes, *, if_absent: bool = False) -> None:
+            super().put(key, data, if_absent=if_absent)
+            if key.startswith(Folder.LOCKS):
+                self.puts += 1
+                if self.puts == number:
+                    raise KeyboardInterrupt
+
+    store = Interrupting()
+    repository = new_repository_on(store)
+    with pytest.raises(KeyboardInterrupt), repository.lock() as lock:
+        lock.write()
+    assert store.puts == number
+    assert not list(store.list(Folder.LOCKS))

@@ -111,17 +111,32 @@ def main() -> NoReturn:
         error.show()
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        _report(Interrupted("interrupted", hint="run it again: what was uploaded is re-used"), as_json=as_json)
-        status = Interrupted.exit_code
+        status = _report_interruption(as_json=as_json)
     except BrokenPipeError:
         # `holdfast list | head`: nobody reads any more. Python must not complain about it while it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = 1
+    except Exception as error:
+        # A signal between two steps of the standard library's locks: "release unlocked lock" is what comes of it.
+        if not _made_by_interruption(error):
+            raise
+        status = _report_interruption(as_json=as_json)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001  signal's signature
     raise KeyboardInterrupt
+
+
+def _made_by_interruption(error: BaseException | None) -> bool:
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _report_interruption(*, as_json: bool) -> int:
+    _report(Interrupted("interrupted", hint="run it again: what was uploaded is re-used"), as_json=as_json)
+    return Interrupted.exit_code
 
 
 def _report(error: HoldfastError, *, as_json: bool) -> None:

@@ -37,7 +37,7 @@ from holdfast.repository.lock_objects import (
     place_of_this_process,
     remove_if_stale,
 )
-from holdfast.repository.objects import Folder, key_of, save_object
+from holdfast.repository.objects import Folder, key_of, name_of, seal_object
 from holdfast.repository.snapshot import time_text
 from holdfast.store.base import Store
 
@@ -57,6 +57,7 @@ class Lock:
         self.exclusive = exclusive
         self._store, self._key, self._sleep = store, key, sleep
         self._name = ""
+        self._written: list[str] = []
         self._refreshed = 0.0
         self._lost = False
         self._settled = False
@@ -140,18 +141,18 @@ class Lock:
             gid=os.getgid(),
             place=place_of_this_process(),
         )
+        stored = seal_object(self._key, msgspec.json.encode(document))
         with self._mutex:
             if self._stop.is_set():
                 return  # it was given back, or is about to be: a lock that is written now would stay
             if self._name:
                 self._require_still_there()
-            before, self._name = (
-                self._name,
-                save_object(self._store, self._key, Folder.LOCKS, msgspec.json.encode(document)),
-            )
-            self._refreshed = _clock()
-            if before:
-                self._store.delete(key_of(Folder.LOCKS, before))
+            name = name_of(stored)
+            # Noted before it is there: who is interrupted meanwhile, or never gets an answer, gives it back, too.
+            self._written.append(name)
+            self._store.put(key_of(Folder.LOCKS, name), stored)
+            self._name, self._refreshed = name, _clock()
+            self._remove_written(but=name)
 
     def _require_still_there(self) -> None:
         """A lock that others took away is lost for good: what seemed stored may be gone. Raises: RepositoryLocked."""
@@ -164,9 +165,13 @@ class Lock:
     def remove(self) -> None:
         """Give the lock back. A store that fails now leaves a lock that will go stale."""
         with self._mutex:
-            if self._name:
-                self._store.delete(key_of(Folder.LOCKS, self._name))
-                self._name = ""
+            self._remove_written()
+            self._name = ""
+
+    def _remove_written(self, but: str = "") -> None:
+        for name in [name for name in self._written if name != but]:
+            self._store.delete(key_of(Folder.LOCKS, name))
+            self._written.remove(name)
 
     def keep_fresh(self) -> None:
         """Refresh until stopped; a failed refresh is tried again sooner."""
@@ -232,9 +237,8 @@ def hold_lock(
         except BaseException:
             _release(lock)  # interrupted, just after it was written
             raise
-    refresher = threading.Thread(target=lock.keep_fresh, name="lock-refresh", daemon=True)
     try:
-        refresher.start()
+        threading.Thread(target=lock.keep_fresh, name="lock-refresh", daemon=True).start()
         yield lock
     finally:
         lock.stop()
