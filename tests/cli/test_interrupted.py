@@ -20,15 +20,15 @@ from tests.support.repositories import PASSWORD, backup_directory, latest, new_r
 from tests.support.trees import describe
 
 HOLDFAST = os.path.join(os.path.dirname(sys.executable), "holdfast")
-FILES = 3000
+FILES = 2500
 """More than what helper processes are started for."""
-ROUNDS = 3
+ROUNDS = 2
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Path:
-    """A directory `source`, a repository `repo` that holds it, and another one, `other`, that is empty."""
-    chance = random.Random(4)
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory `source`, and a repository `repo` that holds it."""
+    tmp_path, chance = tmp_path_factory.mktemp("site"), random.Random(4)
     for number in range(FILES):
         path = tmp_path / "source" / f"{number // 100:02}" / f"{number:04}"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,6 @@ def site(tmp_path: Path) -> Path:
     (tmp_path / "password").write_text(PASSWORD)
     (tmp_path / "password").chmod(0o600)
     backup_directory(new_repository(tmp_path / "repo"), tmp_path / "source")
-    new_repository(tmp_path / "other")
     return tmp_path
 
 
@@ -79,8 +78,8 @@ def _after(path: Path, seconds: float) -> Iterator[bool]:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_restore(site: Path, how: signal.Signals) -> None:
-    target = site / "out"
+def test_a_restore(site: Path, tmp_path: Path, how: signal.Signals) -> None:
+    target = tmp_path / "out"
     for number in range(ROUNDS):
         process = _started(site, "restore", "latest", "--repo", str(site / "repo"), "--to", str(target))
         _interrupted(process, _after(target / "00", 0.02 * number), how)
@@ -91,17 +90,18 @@ def test_a_restore(site: Path, how: signal.Signals) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_backup(site: Path, how: signal.Signals) -> None:
-    command = ("backup", "--repo", str(site / "other"), "--path", str(site / "source"))
+def test_a_backup(site: Path, tmp_path: Path, how: signal.Signals) -> None:
+    new_repository(tmp_path / "other")
+    command = ("backup", "--repo", str(tmp_path / "other"), "--path", str(site / "source"))
     for number in range(ROUNDS):
         process = _started(site, *command)
         # Its lock is there, and what the run before it uploaded: it is in the middle of its work.
-        _interrupted(process, _locked(site / "other" / "locks", 0.05 * number), how)
-        assert not reopen(site / "other").snapshots().snapshots
-        assert os.listdir(site / "other" / "locks") == []
+        _interrupted(process, _locked(tmp_path / "other" / "locks", 0.05 * number), how)
+        assert not reopen(tmp_path / "other").snapshots().snapshots
+        assert os.listdir(tmp_path / "other" / "locks") == []
     with _started(site, *command) as process:
         assert process.wait() == 0
-    assert latest(reopen(site / "other")).source == f"path:{site / 'source'}"
+    assert latest(reopen(tmp_path / "other")).source == f"path:{site / 'source'}"
 
 
 def _locked(folder: Path, seconds: float) -> Iterator[bool]:
