@@ -279,3 +279,17 @@ def test_no_more_work_than_there_are_cores(tmp_path: Path, monkeypatch: pytest.M
     restore_directory(repository, latest(repository), tmp_path / "out")
     assert describe(tmp_path / "out") == describe(source)
     assert 1 < most <= workers_for(cores())
+
+
+def test_progress_is_told_by_the_callers_thread_after_each_range(repository: Repository, tmp_path: Path) -> None:
+    told: list[tuple[int, int, int]] = []
+    report = restore_directory(
+        repository,
+        latest(repository),
+        tmp_path / "out",
+        on_progress=lambda done: told.append((threading.get_ident(), done.files, done.bytes)),
+    )
+    assert {thread for thread, _, _ in told} == {threading.get_ident()}
+    assert len({files for _, files, _ in told}) > 5
+    assert told == sorted(told)
+    assert told[-1][1:] == (report.files, report.bytes)
