@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from holdfast.errors import TargetFull
-from holdfast.repository import crew, extract, processes
+from holdfast.repository import blobs, crew, extract, processes
 from holdfast.repository.blobs import blob_id
 from holdfast.repository.cores import cores, workers_for
 from holdfast.repository.crew import Setup
@@ -24,10 +24,10 @@ from holdfast.repository.processes import Hands, Helper
 from holdfast.repository.repository import Repository
 from holdfast.repository.shared import SharedBuffers
 from holdfast.repository.tree import Node, Xattr
-from holdfast.services import placer
+from holdfast.services import placer, placing
 from holdfast.services.delta import restore_delta
 from holdfast.services.metadata import MetadataWriter
-from holdfast.services.placing import PLACING, Block, Order, Place, Placed, Target, place
+from holdfast.services.placing import PLACING, Block, Order, Place, Placed, Target, place, write_at
 from holdfast.services.restore import restore_directory
 from tests.support.repositories import backup_directory, latest, new_repository, reopen
 from tests.support.trees import build_sample, describe
@@ -228,6 +228,36 @@ def test_metadata_that_a_helper_may_not_give_is_counted(tmp_path: Path) -> None:
     assert len(metadata.notes) == 1
     assert "not restored on 2" in metadata.notes[0]
     assert (tmp_path / "file").read_bytes() == data
+
+
+def test_a_range_for_many_files_holds_few_of_them_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key, pieces = MasterKey.generate(), [b"%d" % number * 10 for number in range(60)]
+    blocks, sealed = [], b""
+    for number, piece in enumerate(pieces):
+        stored = key.seal(piece)
+        # Each of 20 files has three of them, far apart.
+        target = Target(number % 20, number // 20 * 100, False)
+        blocks.append(Block(len(sealed), len(stored), 0, blob_id(piece), [target]))
+        sealed += stored
+    places = [Place(os.fsencode(tmp_path / str(number))) for number in range(20)]
+    for file in places:
+        Path(os.fsdecode(file.path)).touch()
+    before, most = len(os.listdir("/proc/self/fd")), 0
+
+    def watched(*arguments: Any) -> None:
+        nonlocal most
+        most = max(most, len(os.listdir("/proc/self/fd")) - before)
+        write_at(*arguments)
+
+    monkeypatch.setattr(placing, "write_at", watched)
+    monkeypatch.setattr(placing, "KEPT_OPEN", 3)
+    monkeypatch.setattr(blobs, "_BATCH", 100)  # several writes of the same file
+    assert place(key, Order(0, len(sealed), blocks, places), sealed) == Placed()
+    assert most == 3
+    assert len(os.listdir("/proc/self/fd")) == before
+    for number, piece in enumerate(pieces):
+        at = number // 20 * 100
+        assert (tmp_path / str(number % 20)).read_bytes()[at : at + len(piece)] == piece
 
 
 def test_an_answer_that_nobody_waited_for_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,8 @@ from holdfast.store.base import Bytes
 
 MAKE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+KEPT_OPEN = 128
+"""Files of one range that are open at the same time: what compresses well comes by the ten thousand."""
 _MOST_PIECES = 1024
 """Of one write: IOV_MAX of Linux."""
 _ZEROS = bytes(1 << 20)
@@ -160,6 +162,8 @@ class _Work:
         self.current = self._order.places[number].path
         fd = self._open.get(number)
         if fd is None:
+            if len(self._open) >= KEPT_OPEN:
+                os.close(self._open.pop(next(iter(self._open))))
             fd = self._open[number] = os.open(self.current, _OPEN)
         for offset, run in joined(pieces):
             write_at(fd, run, offset)
