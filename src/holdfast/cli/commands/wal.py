@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -154,19 +155,18 @@ def _run_all(runners: list[WalRunner], stop: threading.Event) -> None:
             failed.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, args=(runner,), name="wal") for runner in runners]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)
-    except KeyboardInterrupt:
-        text.tell("holdfast: stopping, shipping what has come")
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    # Not Thread.join: a signal that interrupts it makes Python take the thread for ended, and nothing waits for it.
+    with ThreadPoolExecutor(max(1, len(runners)), "wal") as pool:
+        works = [pool.submit(work, runner) for runner in runners]
+        try:
+            wait(works)
+        except KeyboardInterrupt:
+            text.tell("holdfast: stopping, shipping what has come")
+        finally:
+            stop.set()
+            wait(works)
+    for done in works:
+        done.result()
     if failed:
         raise failed[0]
 
