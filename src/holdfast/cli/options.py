@@ -60,7 +60,7 @@ class Access:
         """
         from holdfast.services.discovery import chosen_stacks
 
-        return chosen_stacks(self.config_or_default(), names)
+        return chosen_stacks(self.config_or_default(), names, command=click.get_current_context().command_path)
 
     def config(self) -> Config:
         """The configuration. Raises: ConfigError when none is named, InvalidConfig when it is wrong."""
@@ -71,7 +71,7 @@ class Access:
             raise ConfigError(
                 "no configuration is named",
                 wanted="--config FILE or HOLDFAST_CONFIG",
-                hint="a commented sample is deployments/example/holdfast.yaml",
+                hint="python -m holdfast.config sample > holdfast.yaml writes a commented one",
             )
         return load(path)
 

@@ -53,5 +53,11 @@ def moment(when: datetime) -> str:
 
 
 def printable(name: str) -> str:
-    """A name of a file may hold anything, control characters too: these are escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
+    """A name of a file may hold anything, control characters and bytes that are no text, too: these are escaped."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in name)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode gives it
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()
