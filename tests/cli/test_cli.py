@@ -55,6 +55,8 @@ def test_a_directory_there_and_back(shell: Shell) -> None:
     assert "no locks" in shell.run("unlock")
     assert "none yet: holdfast drill" in shell.run("status")
     assert "kept" in shell.run("forget", "--stack", "paths", "--keep-last", "1", "--dry-run")
+    assert "those of paths" in shell.run("forget", "--stack", "path", "--keep-last", "1", code=15)
+    assert "those of paths" in shell.run("list", "--stack", "path")
     assert "freed" in shell.run("prune")
 
 

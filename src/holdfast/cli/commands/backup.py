@@ -10,6 +10,7 @@ import click
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import ConfigError
+from holdfast.model.snapshot import PATHS
 
 if TYPE_CHECKING:
     from holdfast.repository.archive import TreeStats
@@ -83,7 +84,7 @@ def _back_up_paths(
     with access.open(beside=True) as repository:
         return take_backup(
             repository,
-            "paths",
+            PATHS,
             [TreeSource(path, label=f"path:{path}", exclude=exclude) for path in full],
             allow_empty=allow_empty,
             on_progress=on_progress,
