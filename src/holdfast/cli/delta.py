@@ -49,7 +49,7 @@ def _show(report: DeltaReport) -> None:
     text.show(
         f"{report.source} ({report.snapshot[:8]}) in {report.target}: {text.files(report.files)}, {report.directories} "
         f"directories; {text.size(report.bytes_kept)} kept, {text.size(report.bytes_fetched)} {would}fetched, "
-        f"{text.files(report.changed)} {would}written, {report.removed} entries {would}removed, "
+        f"{text.files(report.changed)} {would}written, {text.many(report.removed, 'entry')} {would}removed, "
         f"{report.settled} {would}given other metadata, in {text.seconds(report.seconds)}"
     )
     shown = (("", report.lines if report.dry_run else ()), ("lost: ", report.damaged), ("note: ", report.notes))

@@ -24,7 +24,7 @@ def end(access: Access, reports: Sequence[RestoreReport | DeltaReport]) -> None:
     damaged = [line for report in reports for line in report.damaged]
     if damaged:
         raise CorruptObject(
-            f"{len(damaged)} entries could not be restored, everything else was",
+            f"{text.many(len(damaged), 'entry')} could not be restored, everything else was",
             which=reports[0].target,
             found=damaged[0],
             hint="an older snapshot may have them whole: holdfast list",

@@ -21,6 +21,7 @@ import click
 import msgspec
 
 from holdfast.model.words import files as files
+from holdfast.model.words import many as many
 from holdfast.model.words import moment as moment
 from holdfast.model.words import seconds as seconds
 from holdfast.model.words import size as size

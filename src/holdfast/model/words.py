@@ -22,9 +22,15 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def many(number: int, noun: str) -> str:
+    """A number of things: `1 file`, `12,345 files`, `3 entries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def files(number: int) -> str:
     """A number of files: `1 file`, `12 files`."""
-    return f"{number} file{'' if number == 1 else 's'}"
+    return many(number, "file")
 
 
 def growth(per_day: float | None, words: Callable[[float], str] = size) -> str:

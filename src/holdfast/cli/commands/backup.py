@@ -102,7 +102,7 @@ def show_report(report: BackupReport) -> None:
         )
         if source.held:
             held = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in source.held.items())
-            text.show(f"  held: {held}; {source.reread} files read meanwhile")
+            text.show(f"  held: {held}; {text.files(source.reread)} read meanwhile")
         for line in source.notes[:_SHOWN]:
             text.show(f"  note: {line}")
         if len(source.notes) > _SHOWN:

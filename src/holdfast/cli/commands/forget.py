@@ -98,7 +98,7 @@ def _undo(access: Access, what: str) -> None:
     if access.json:
         text.show_json(report)
     else:
-        text.show(f"{what}: there again, {len(report.snapshots)} snapshots")
+        text.show(f"{what}: there again, {text.many(len(report.snapshots), 'snapshot')}")
         text.show("the next retention run forgets it again, unless the rules are changed so that they keep it")
 
 

@@ -57,7 +57,7 @@ def add_command(access: Access, new_password_file: str) -> None:
         text.show(f"added the key {name[:8]}")
 
 
-@command.command("passwd")
+@command.command("passwd", short_help="Change the password in use.")
 @repository_options
 @click.option("--new-password-file", required=True, metavar="FILE", help="File with the new password.")
 def passwd_command(access: Access, new_password_file: str) -> None:
