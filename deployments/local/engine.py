@@ -47,14 +47,6 @@ class EngineSearch:
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class EngineInUse:
-    """An engine to work with; `private` tells that it is ours and goes away with everything in it."""
-
-    url: str
-    private: bool
-
-
 def find_engine() -> EngineSearch:
     """Which engine can be reached: the one that DOCKER_HOST names and no other, or one at a usual socket."""
     named = os.environ.get("DOCKER_HOST")
@@ -100,27 +92,6 @@ def private_engine_is_possible() -> str | None:
     if not (has_capability(CAP_SYS_ADMIN) and has_capability(CAP_NET_ADMIN)):
         return "this container has not the privileges that a Docker Engine needs (CAP_SYS_ADMIN, CAP_NET_ADMIN)"
     return None
-
-
-@contextlib.contextmanager
-def provide_engine() -> Iterator[EngineInUse]:
-    """An engine that can be reached, otherwise a private one for the time of the `with` block.
-
-    Raises:
-        EngineUnavailable: neither can be had; `found` has the reasons.
-    """
-    search = find_engine()
-    if search.url is not None:
-        yield EngineInUse(search.url, private=False)
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            engine = stack.enter_context(PrivateEngine())
-        except CannotProvide as error:
-            found = "; ".join([*search.reasons, str(error)])
-            hint = error.hint or "start Docker, or name an engine in DOCKER_HOST"
-            raise EngineUnavailable("no Docker Engine", found=found, hint=hint) from error
-        yield EngineInUse(engine.url, private=True)
 
 
 class PrivateEngine:
