@@ -13,7 +13,8 @@ from holdfast.errors import StoreUnavailable
 from holdfast.model.entry import Entry
 from holdfast.model.ids import BlobId
 from holdfast.repository import contents
-from holdfast.repository.archive import TreeArchiver, TreeStats
+from holdfast.repository.archive import TreeArchiver
+from holdfast.repository.file_capture import TreeStats
 from holdfast.repository.local_file import open_file
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.reader import walk

@@ -11,7 +11,7 @@ import pytest
 
 from holdfast.errors import DumpFailed, RepositoryLocked, SourceEmpty, SourceError, SourceNotFound, SourceUnreadable
 from holdfast.model.entry import ByteStream, Entry, Kind
-from holdfast.repository.archive import RACY_MARGIN_NS
+from holdfast.repository.file_capture import RACY_MARGIN_NS
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import take_backup
 from holdfast.services.restore import open_snapshot, restore_directory

@@ -13,7 +13,7 @@ from holdfast.errors import ConfigError
 from holdfast.model.snapshot import PATHS
 
 if TYPE_CHECKING:
-    from holdfast.repository.archive import TreeStats
+    from holdfast.repository.file_capture import TreeStats
     from holdfast.services.backup import BackupReport, OnProgress
 
 INCOMPLETE = 3
