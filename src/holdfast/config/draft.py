@@ -140,7 +140,7 @@ def _take_volume(draft: Draft, volume: FoundVolume, covered: Mapping[str, str]) 
         hint = (
             "give it a name in the Compose file: an anonymous volume is another one after each re-creation"
             if users
-            else f"look what is in it; docker volume rm {volume.name} removes it"
+            else "look what is in it; docker volume rm removes it"
         )
         used = f"an anonymous volume of {', '.join(users) or 'no container'}"
         draft.items.append(Item(what=what, state="unprotected", how=used, rule="default: it has no name", hint=hint))
