@@ -13,13 +13,13 @@ import click
 
 from deployments.operate.endpoint import NAME as ENDPOINT
 from deployments.operate.endpoint import ensure_endpoint
-from deployments.operate.folder import Folder, OperateError
+from deployments.operate.folder import Folder
 from deployments.operate.server import NAME as SERVER
 from deployments.operate.server import PORT, client_environment, ensure_server, wait_for_server
 from holdfast.cli.failure import report, report_usage
 from holdfast.config.loading import load
 from holdfast.config.models import Config
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, OperateError
 
 SCHEDULED_SECONDS = 60.0
 

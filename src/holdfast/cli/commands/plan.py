@@ -31,8 +31,14 @@ def command(access: Access, stacks: tuple[str, ...]) -> None:
 
     found = discover(access.config_or_default()).protection
     if unknown := set(stacks) - {protection.stack for protection in found}:
-        names = ", ".join(sorted(p.stack for p in found if p.stack)) or "none"
-        raise ConfigError("there is no such stack", which=", ".join(sorted(unknown)), wanted=f"one of {names}")
+        names = ", ".join(sorted(p.stack for p in found if p.stack))
+        raise ConfigError(
+            "there is no such stack",
+            which=", ".join(sorted(unknown)),
+            wanted=f"one of {names}" if names else None,
+            found=None if names else "no stack on this engine",
+            hint="holdfast plan",
+        )
     chosen = [protection for protection in found if not stacks or protection.stack in stacks]
     if access.json:
         text.show_json(chosen)
