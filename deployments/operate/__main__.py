@@ -17,6 +17,7 @@ from deployments.operate.folder import Folder
 from deployments.operate.server import NAME as SERVER
 from deployments.operate.server import PORT, client_environment, ensure_server, wait_for_server
 from holdfast.cli.failure import report, report_usage
+from holdfast.config.access import no_config
 from holdfast.config.loading import load
 from holdfast.config.models import Config
 from holdfast.errors import HoldfastError, OperateError
@@ -25,7 +26,6 @@ SCHEDULED_SECONDS = 60.0
 
 _config = click.option(
     "--config",
-    required=True,
     envvar="HOLDFAST_CONFIG",
     metavar="FILE",
     help="Configuration file. [env: HOLDFAST_CONFIG]",
@@ -60,9 +60,11 @@ def main() -> None:
 )
 @click.option("--port", default=PORT, show_default=True, metavar="PORT", help="The port that an own server listens on.")
 @click.option("--at-once", default=2, show_default=True, metavar="N", help="How many runs this host has at once.")
-def up(config: str, state: str | None, server: str | None, host: str, port: int, at_once: int) -> None:
+def up(config: str | None, state: str | None, server: str | None, host: str, port: int, at_once: int) -> None:
     """Start server and worker, and bring the deployments to what the configuration says. Safe to repeat."""
     started = time.monotonic()
+    if config is None:
+        raise no_config()
     path = os.path.abspath(config)
     loaded = load(path)
     folder = Folder.at(state)
@@ -95,7 +97,7 @@ def up(config: str, state: str | None, server: str | None, host: str, port: int,
 )
 @click.pass_context
 def work(
-    context: click.Context, config: str, state: str | None, server: str | None, at_once: int, timeout: int
+    context: click.Context, config: str | None, state: str | None, server: str | None, at_once: int, timeout: int
 ) -> None:
     """Be the worker of this host until asked to stop (SIGTERM), then drain: for containers and systemd."""
     stop = threading.Event()

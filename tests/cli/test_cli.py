@@ -217,3 +217,8 @@ def test_each_problem_of_a_configuration_is_said_once(shell: Shell) -> None:
 @pytest.mark.parametrize("command", ["up", "down", "drain", "demo"])
 def test_commands_of_the_source_tree_are_called_by_their_own_name(shell: Shell, command: str) -> None:
     assert f"sage: holdfast {command} " in shell.run(command, "--help")
+
+
+@pytest.mark.parametrize("command", ["up", "monitor", "canary"])
+def test_a_configuration_that_is_not_named_is_asked_for_alike(shell: Shell, command: str) -> None:
+    assert "python -m holdfast.config sample > holdfast.yaml" in shell.run(command, code=4)

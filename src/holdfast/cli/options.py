@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from holdfast.config.access import RepositoryAccess, find_config, resolve_access
-from holdfast.errors import ConfigError
+from holdfast.config.access import RepositoryAccess, find_config, no_config, resolve_access
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -68,11 +67,7 @@ class Access:
 
         path = self.config_path
         if path is None:
-            raise ConfigError(
-                "no configuration is named",
-                wanted="--config FILE or HOLDFAST_CONFIG",
-                hint="python -m holdfast.config sample > holdfast.yaml writes a commented one",
-            )
+            raise no_config()
         return load(path)
 
 
