@@ -20,10 +20,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
-from deployments.local.kept import Command, Kept
+from deployments.local.kept import Command, Kept, Stopping
 from deployments.local.machine import (
     CAP_NET_ADMIN,
     CAP_SYS_ADMIN,
@@ -94,7 +93,7 @@ def private_engine_is_possible() -> str | None:
     return None
 
 
-class PrivateEngine:
+class PrivateEngine(Stopping):
     """A Docker Engine of our own; use it in a `with` block."""
 
     def __init__(self) -> None:
@@ -154,16 +153,6 @@ class PrivateEngine:
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.stop()
-        except CannotProvide as problem:
-            if error is None:
-                raise
-            error.add_note(str(problem))
 
 
 @contextlib.contextmanager
