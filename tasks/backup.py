@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from prefect import get_run_logger, runtime
 
-from holdfast.repository.archive import TreeStats
+from holdfast.repository.file_capture import TreeStats
 from holdfast.services.backup import BackupReport, SourceReport
 from holdfast.services.stacks import BackupPlan, capture_group, only_one, plan_backup, sizes_before
 from tasks.artifacts import Progress, point_words, seconds, show_table, size

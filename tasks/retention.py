@@ -6,7 +6,8 @@ from prefect import get_run_logger
 
 from holdfast.errors import ConfigError
 from holdfast.services.prune import PruneReport, prune
-from holdfast.services.retention import ForgetReport, RetentionPlan, forget, plan_retention, rules_of
+from holdfast.services.retention import ForgetReport, RetentionPlan, forget, plan_retention
+from holdfast.services.rules import rules_of
 from holdfast.services.wal_expiry import WalExpiryReport, expire_wal, windows_of
 from tasks.artifacts import moment, seconds, show_table, size
 from tasks.common import configuration, explained, repository_of, step

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -33,8 +34,9 @@ if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
 # Journals and locks of what tests hold are theirs, and not the machine's.
+_own_state: str | None = None
 if "HOLDFAST_STATE" not in os.environ or "PYTEST_XDIST_WORKER" in os.environ:  # a worker inherits the controller's
-    os.environ["HOLDFAST_STATE"] = tempfile.mkdtemp(prefix="holdfast-state-")
+    _own_state = os.environ["HOLDFAST_STATE"] = tempfile.mkdtemp(prefix="holdfast-state-")
 
 hypothesis.settings.register_profile(
     "holdfast", derandomize=not os.environ.get("HOLDFAST_FUZZ"), database=None, deadline=None
@@ -109,6 +111,12 @@ def restic(tmp_path_factory: pytest.TempPathFactory) -> Restic:
     return Restic(
         path, {"PATH": machine.full_path(), "HOME": folder, "RESTIC_CACHE_DIR": os.path.join(folder, "cache")}
     )
+
+
+def pytest_unconfigure() -> None:
+    """At the end of each process, a worker's too: what it kept of itself goes."""
+    if _own_state is not None:
+        shutil.rmtree(_own_state, ignore_errors=True)
 
 
 def _missing(error: machine.CannotProvide) -> NoReturn:

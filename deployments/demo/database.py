@@ -12,7 +12,6 @@ import secrets
 from holdfast.postgres.server import MAINTENANCE, Server
 
 NAME = "shop"
-ROLE = "shop_app"
 
 
 def fill(server: Server) -> None:

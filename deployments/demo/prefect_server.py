@@ -12,11 +12,10 @@ import os
 import sys
 import time
 import urllib.request
-from types import TracebackType
 from typing import Self
 
 from deployments.demo.ports import free_port
-from deployments.local.kept import Command, Kept
+from deployments.local.kept import Command, Kept, Stopping
 from deployments.local.machine import CannotProvide
 from deployments.operate.server import QUIET
 
@@ -25,7 +24,7 @@ OTHERS = ("PREFECT_", "HOLDFAST_", "AWS_")
 """Settings for other servers, repositories and accounts."""
 
 
-class PrefectServer:
+class PrefectServer(Stopping):
     """The server; it starts while other things are prepared, and `wait` waits for it. Use it in a `with` block."""
 
     def __init__(self, *, verbose: bool) -> None:
@@ -73,16 +72,6 @@ class PrefectServer:
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.stop()
-        except CannotProvide as problem:
-            if error is None:
-                raise
-            error.add_note(str(problem))
 
 
 def forget_others() -> None:

@@ -17,7 +17,7 @@ from deployments.demo.sample import STACK, SampleStack
 from deployments.demo.tell import Teller
 from holdfast.errors import VerificationFailed
 from holdfast.model.proof import Proof
-from holdfast.model.words import seconds, size
+from holdfast.model.words import many, seconds, size
 from holdfast.services.backup import BackupReport
 
 
@@ -88,7 +88,7 @@ def _show_backup(report: BackupReport, tell: Teller) -> None:
         known = max(0, source.bytes_processed - source.bytes_added)
         share = known / source.bytes_processed if source.bytes_processed else 0.0
         tell.line(
-            f"{source.source}: {files:,} files, {size(source.bytes_processed)}; new {size(source.bytes_added)}, "
+            f"{source.source}: {many(files, 'file')}, {size(source.bytes_processed)}; new {size(source.bytes_added)}, "
             f"stored as {size(source.bytes_stored)}; deduplicated {size(known)} ({share:.0%})"
         )
 

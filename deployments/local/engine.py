@@ -20,10 +20,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Self
 
-from deployments.local.kept import Command, Kept
+from deployments.local.kept import Command, Kept, Stopping
 from deployments.local.machine import (
     CAP_NET_ADMIN,
     CAP_SYS_ADMIN,
@@ -45,14 +44,6 @@ class EngineSearch:
 
     url: str | None
     reasons: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class EngineInUse:
-    """An engine to work with; `private` tells that it is ours and goes away with everything in it."""
-
-    url: str
-    private: bool
 
 
 def find_engine() -> EngineSearch:
@@ -102,28 +93,7 @@ def private_engine_is_possible() -> str | None:
     return None
 
 
-@contextlib.contextmanager
-def provide_engine() -> Iterator[EngineInUse]:
-    """An engine that can be reached, otherwise a private one for the time of the `with` block.
-
-    Raises:
-        EngineUnavailable: neither can be had; `found` has the reasons.
-    """
-    search = find_engine()
-    if search.url is not None:
-        yield EngineInUse(search.url, private=False)
-        return
-    with contextlib.ExitStack() as stack:
-        try:
-            engine = stack.enter_context(PrivateEngine())
-        except CannotProvide as error:
-            found = "; ".join([*search.reasons, str(error)])
-            hint = error.hint or "start Docker, or name an engine in DOCKER_HOST"
-            raise EngineUnavailable("no Docker Engine", found=found, hint=hint) from error
-        yield EngineInUse(engine.url, private=True)
-
-
-class PrivateEngine:
+class PrivateEngine(Stopping):
     """A Docker Engine of our own; use it in a `with` block."""
 
     def __init__(self) -> None:
@@ -183,16 +153,6 @@ class PrivateEngine:
 
     def __enter__(self) -> Self:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.stop()
-        except CannotProvide as problem:
-            if error is None:
-                raise
-            error.add_note(str(problem))
 
 
 @contextlib.contextmanager

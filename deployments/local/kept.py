@@ -42,7 +42,25 @@ class Command:
     ends_with_keeper: bool = True
 
 
-class Kept:
+class Stopping:
+    """Something that a `with` block stops at its end; that it could not hides nothing of what went wrong inside."""
+
+    def stop(self) -> None:
+        """Stop it, and remove every trace. Raises: CannotProvide."""
+        raise NotImplementedError
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.stop()
+        except CannotProvide as problem:
+            if error is None:
+                raise
+            error.add_note(str(problem))
+
+
+class Kept(Stopping):
     """A folder, and programs that run until `stop`, or until this process is gone."""
 
     def __init__(self) -> None:
@@ -114,16 +132,6 @@ class Kept:
 
     def __enter__(self) -> Self:
         return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.stop()
-        except CannotProvide as problem:
-            if error is None:
-                raise
-            error.add_note(str(problem))
 
 
 def sweep_leftovers() -> None:

@@ -14,9 +14,8 @@ import secrets
 import sys
 import time
 from dataclasses import dataclass, field
-from types import TracebackType
 
-from deployments.local.kept import Command, Kept
+from deployments.local.kept import Command, Kept, Stopping
 from deployments.local.machine import CannotProvide, find_tool
 from deployments.local.packages import ensure_tool
 
@@ -33,7 +32,7 @@ class S3Endpoint:
     directory: str
 
 
-class RcloneServer:
+class RcloneServer(Stopping):
     """`rclone serve s3` on a directory; use it in a `with` block.
 
     It accepts and ignores `If-None-Match` and Object Lock headers.
@@ -96,16 +95,6 @@ class RcloneServer:
 
     def __enter__(self) -> S3Endpoint:
         return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.stop()
-        except CannotProvide as problem:
-            if error is None:
-                raise
-            error.add_note(str(problem))
 
 
 def rclone_binary() -> str:

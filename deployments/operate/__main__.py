@@ -13,16 +13,28 @@ import click
 
 from deployments.operate.endpoint import NAME as ENDPOINT
 from deployments.operate.endpoint import ensure_endpoint
-from deployments.operate.folder import Folder, OperateError
+from deployments.operate.folder import Folder
 from deployments.operate.server import NAME as SERVER
 from deployments.operate.server import PORT, client_environment, ensure_server, wait_for_server
+from holdfast.cli.failure import report, report_usage
+from holdfast.config.access import no_config
 from holdfast.config.loading import load
 from holdfast.config.models import Config
-from holdfast.errors import HoldfastError
+from holdfast.errors import HoldfastError, OperateError
 
 SCHEDULED_SECONDS = 60.0
 
-_state = click.option("--state", metavar="DIR", help="Where records, logs and the server's database are kept.")
+_config = click.option(
+    "--config",
+    envvar="HOLDFAST_CONFIG",
+    metavar="FILE",
+    help="Configuration file. [env: HOLDFAST_CONFIG]",
+)
+_state = click.option(
+    "--state",
+    metavar="DIR",
+    help="Where records, logs and the server's database are kept. [env: HOLDFAST_STATE]",
+)
 _server = click.option(
     "--server",
     metavar="URL",
@@ -36,15 +48,23 @@ def main() -> None:
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", required=True, envvar="HOLDFAST_CONFIG", metavar="FILE", help="The configuration.")
+@_config
 @_state
 @_server
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address that an own server listens on.")
-@click.option("--port", default=PORT, show_default=True, help="The port that an own server listens on.")
-@click.option("--at-once", default=2, show_default=True, help="How many runs this host has at once.")
-def up(config: str, state: str | None, server: str | None, host: str, port: int, at_once: int) -> None:
+@click.option(
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="The address that an own server listens on.",
+)
+@click.option("--port", default=PORT, show_default=True, metavar="PORT", help="The port that an own server listens on.")
+@click.option("--at-once", default=2, show_default=True, metavar="N", help="How many runs this host has at once.")
+def up(config: str | None, state: str | None, server: str | None, host: str, port: int, at_once: int) -> None:
     """Start server and worker, and bring the deployments to what the configuration says. Safe to repeat."""
     started = time.monotonic()
+    if config is None:
+        raise no_config()
     path = os.path.abspath(config)
     loaded = load(path)
     folder = Folder.at(state)
@@ -68,16 +88,16 @@ def up(config: str, state: str | None, server: str | None, host: str, port: int,
 
 
 @main.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--config", required=True, envvar="HOLDFAST_CONFIG", metavar="FILE", help="The configuration.")
+@_config
 @_state
 @_server
-@click.option("--at-once", default=2, show_default=True, help="How many runs this host has at once.")
+@click.option("--at-once", default=2, show_default=True, metavar="N", help="How many runs this host has at once.")
 @click.option(
     "--timeout", default=1500, show_default=True, metavar="SECONDS", help="How long to wait when asked to stop."
 )
 @click.pass_context
 def work(
-    context: click.Context, config: str, state: str | None, server: str | None, at_once: int, timeout: int
+    context: click.Context, config: str | None, state: str | None, server: str | None, at_once: int, timeout: int
 ) -> None:
     """Be the worker of this host until asked to stop (SIGTERM), then drain: for containers and systemd."""
     stop = threading.Event()
@@ -99,7 +119,10 @@ def work(
 @_state
 @click.option("--timeout", default=600, show_default=True, metavar="SECONDS", help="How long to wait for runs to end.")
 def drain(state: str | None, timeout: int) -> None:
-    """Let no new run start on this host, wait for those that are going, then stop the worker. `up` goes on."""
+    """Let no new run start on this host, wait for those that are going, then stop the worker.
+
+    `holdfast up` starts it again.
+    """
     folder = Folder.at(state)
     with folder.locked():
         _drain(folder, timeout)
@@ -178,13 +201,12 @@ def _say(text: str) -> None:
 
 if __name__ == "__main__":
     try:
-        main(standalone_mode=False)
+        main(prog_name="holdfast", standalone_mode=False)
     except HoldfastError as error:
-        lines = [f"holdfast: error: {error}", *(f"  {line}" for line in getattr(error, "problems", ()))]
-        sys.stderr.write("\n".join([*lines, *([f"hint: {error.hint}"] if error.hint else [])]) + "\n")
+        report(error)
         sys.exit(error.exit_code)
     except click.ClickException as problem:
-        problem.show()
+        report_usage(problem)
         sys.exit(problem.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

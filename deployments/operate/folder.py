@@ -21,16 +21,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from holdfast.config.place import state_folder
-from holdfast.errors import HoldfastError
+from holdfast.errors import OperateError
 
 LARGEST_LOG = 20 << 20
 """Bytes of a log after which the next start moves it aside."""
-
-
-class OperateError(HoldfastError):
-    """Something that Holdfast runs could not be started, reached or stopped."""
-
-    exit_code = 60
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Rules upheld here:
 - Nothing is sent to anybody: analytics and promotions are off, and the UI is the one that makes no external request.
 - It listens on the loopback address unless told otherwise: whoever reaches its API can start a restore.
-- SQLite serves one host. Several hosts share a server on PostgreSQL, which deployments/compose.yaml has.
+- SQLite serves one host. Several hosts share a server on PostgreSQL, which deployments/production/compose.yaml has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import urllib.request
 from collections.abc import Mapping
 
 from deployments.local.machine import REPOSITORY_ROOT
-from deployments.operate.folder import Folder, OperateError
+from deployments.operate.folder import Folder
+from holdfast.errors import OperateError
 
 NAME = "server"
 PROGRAM = "deployments.operate.prefect_server"

@@ -12,9 +12,10 @@ from prefect.client.schemas.filters import WorkerFilter, WorkerFilterStatus
 from prefect.client.schemas.objects import WorkQueue
 
 from deployments.local.machine import REPOSITORY_ROOT
-from deployments.operate.folder import Daemon, Folder, OperateError
+from deployments.operate.folder import Daemon, Folder
 from deployments.operate.reconcile import POOL
 from deployments.operate.runs import GOING, crash_orphans, runs_of, skip_missed
+from holdfast.errors import OperateError
 
 NAME = "worker"
 DRAINED = "drained"

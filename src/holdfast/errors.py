@@ -365,6 +365,12 @@ class FindingsOpen(HoldfastError):
     exit_code = 53
 
 
+class OperateError(HoldfastError):
+    """The server, the worker or another process that Holdfast runs could not be started, reached or stopped."""
+
+    exit_code = 63
+
+
 class Interrupted(HoldfastError):
     """Stopped by a signal; nothing was committed."""
 

@@ -55,6 +55,8 @@ def test_a_directory_there_and_back(shell: Shell) -> None:
     assert "no locks" in shell.run("unlock")
     assert "none yet: holdfast drill" in shell.run("status")
     assert "kept" in shell.run("forget", "--stack", "paths", "--keep-last", "1", "--dry-run")
+    assert "those of paths" in shell.run("forget", "--stack", "path", "--keep-last", "1", code=15)
+    assert "those of paths" in shell.run("list", "--stack", "path")
     assert "freed" in shell.run("prune")
 
 
@@ -80,7 +82,7 @@ def test_json_is_one_document(shell: Shell, arguments: tuple[str, ...]) -> None:
 def test_errors_are_one_line_a_hint_and_a_documented_code(shell: Shell) -> None:
     said = shell.run("restore", "latest", "--to", str(shell.folder / "out"), code=15)
     assert said.splitlines()[0].startswith("holdfast: error: ")
-    assert "hint: holdfast list" in said
+    assert "hint: holdfast backup" in said
     (shell.folder / "password").write_text("wrong")
     assert "Traceback" not in shell.run("list", code=12)
     error = json.loads(shell.run("list", "--json", code=12))
@@ -168,7 +170,7 @@ def test_passwords_are_added_and_removed(shell: Shell) -> None:
     shell.run("key", "add", "--new-password-file", str(new))
     assert "in use" in shell.run("key", "remove", old["id"][:8], code=1)
     shell.env["HOLDFAST_PASSWORD_FILE"] = str(new)
-    assert "keys begin with" in shell.run("key", "remove", "zz", code=2)
+    assert "holdfast key list" in shell.run("key", "remove", "zz", code=1)
     shell.run("key", "remove", old["id"][:8])
     shell.run("list")
     shell.env["HOLDFAST_PASSWORD_FILE"] = str(shell.folder / "password")
@@ -180,3 +182,43 @@ def test_doctor_tells_a_missing_password_as_a_finding(shell: Shell) -> None:
     said = shell.run("doctor", code=1)
     assert "password" in said
     assert "Traceback" not in said
+
+
+def test_errors_of_the_command_line_are_json_too(shell: Shell) -> None:
+    error = json.loads(shell.run("list", "--bogus", "--json", code=2))
+    assert (error["exit_code"], error["hint"]) == (2, "holdfast list --help")
+
+
+def test_names_that_are_no_text_are_listed_and_found_again(shell: Shell) -> None:
+    name = b"odd\xff\x1b[2J"
+    (shell.folder / "odd" / "empty").mkdir(parents=True)
+    os.symlink(name, os.fsencode(shell.folder / "odd") + b"/link")
+    Path(os.fsdecode(os.fsencode(shell.folder / "odd") + b"/" + name)).write_text("found")
+    shell.run("backup", "--path", str(shell.folder / "odd"))
+    said = shell.run("ls", "latest")
+    assert r"odd\xff\x1b[2J" in said
+    assert r"link -> odd\xff\x1b[2J" in said
+    listed = json.loads(shell.run("ls", "latest", "--json"))
+    (found,) = [entry["path"] for entry in listed if entry["type"] == "file"]
+    assert os.fsencode(found) == name
+    assert shell.run("cat", "latest", found) == "found"
+    assert shell.run("ls", "latest", "empty") == ""
+    assert "holdfast ls " in shell.run("cat", "latest", "nothing", code=15)
+
+
+def test_each_problem_of_a_configuration_is_said_once(shell: Shell) -> None:
+    config = shell.folder / "holdfast.yaml"
+    config.write_text("version: 1\nrepositry: {url: /x}\nstacks: {Shop: {}}\n")
+    said = shell.run("status", "--config", str(config), code=4)
+    assert said.count("repositry: unknown key") == 1
+    assert said.splitlines()[0] == f"holdfast: error: the configuration has 3 problems: {config}"
+
+
+@pytest.mark.parametrize("command", ["up", "down", "drain", "demo"])
+def test_commands_of_the_source_tree_are_called_by_their_own_name(shell: Shell, command: str) -> None:
+    assert f"sage: holdfast {command} " in shell.run(command, "--help")
+
+
+@pytest.mark.parametrize("command", ["up", "monitor", "canary"])
+def test_a_configuration_that_is_not_named_is_asked_for_alike(shell: Shell, command: str) -> None:
+    assert "python -m holdfast.config sample > holdfast.yaml" in shell.run(command, code=4)

@@ -12,8 +12,8 @@ import pytest
 from deployments.local.s3 import S3Endpoint
 from holdfast.store.base import Store
 from holdfast.store.directory import DirectoryStore
-from holdfast.store.memory import MemoryStore
 from holdfast.store.s3 import S3Store
+from tests.support.memory_store import MemoryStore
 
 OpenStore = Callable[..., Store]
 

@@ -29,9 +29,8 @@ from flows.retention import retention
 from flows.verify import verify
 from holdfast.config.loading import load
 from holdfast.errors import ConfigError, DrillFailed, StoreUnavailable, VerificationFailed, WrongPassword
-from holdfast.model.snapshot import restore_points
+from holdfast.model.snapshot import CANARY, restore_points
 from holdfast.services.access import open_repository_at
-from holdfast.services.canary import STACK
 from holdfast.services.outcomes import failures, judge_failures
 from holdfast.services.proofs import proofs
 from holdfast.services.stacks import access_of, back_up
@@ -154,7 +153,7 @@ def test_the_canary_goes_the_whole_way_and_leaves_a_proof(site: Site) -> None:
     for _ in range(4):
         assert canary(config=site.config).proven
     with open_repository_at(access_of(load(site.config))) as repository:
-        assert len([p for p in restore_points(repository.snapshots().snapshots) if p.stack == STACK]) == 3
+        assert len([p for p in restore_points(repository.snapshots().snapshots) if p.stack == CANARY]) == 3
         assert len(proofs(repository).proofs) == 4
 
 

@@ -34,7 +34,7 @@ from tests.operate.conftest import NEVER, Site, until
 def test_a_drain_lets_the_going_run_end_and_no_other_start(site: Site) -> None:
     run = start(site, "backup/docs@host-a", config=slow(site, 5))
     until(lambda: state(site, run) == "Running")
-    assert "still going" in site.run("drain", "--timeout", "1", code=60)
+    assert "still going" in site.run("drain", "--timeout", "1", code=63)
     assert site.state.daemon("worker") is not None
     later = start(site, "verify/repository@host-a")
     release(site)

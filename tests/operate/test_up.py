@@ -116,7 +116,7 @@ def answers(site: Site, address: str) -> bool:
 
 def test_the_port_of_somebody_else_is_not_taken(site: Site, tmp_path: Any) -> None:
     other = make_site(tmp_path, "host-b", site.port)
-    assert "the server's port is taken" in other.run("up", "--port", str(site.port), code=60)
+    assert "the server's port is taken" in other.run("up", "--port", str(site.port), code=63)
     assert "nothing runs here" in other.run("down")
 
 

@@ -25,7 +25,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param != "batch":
         monkeypatch.setattr("holdfast.repository.contents.MIN_SIZE", 1)
     if request.param == "stream":
-        monkeypatch.setattr("holdfast.repository.contents._WHOLE_FILE", 1)
+        monkeypatch.setattr("holdfast.repository.contents.WHOLE_FILE", 1)
     return str(request.param)
 
 
@@ -115,7 +115,7 @@ def test_what_was_handed_over_is_read_once_it_is_drained(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("way", ["batch"], indirect=True)
 def test_a_file_that_grows_large_is_not_held_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("holdfast.repository.contents._WHOLE_FILE", 3 << 20)
+    monkeypatch.setattr("holdfast.repository.whole_files.WHOLE_FILE", 3 << 20)
     root = tmp_path / "root"
     root.mkdir()
     (root / "f").write_bytes(b"small")

@@ -25,7 +25,7 @@ from holdfast.repository.objects import Folder, key_of
 from holdfast.repository.pack import BlobKind, PackBuilder, parse_header
 from holdfast.repository.polynomial import is_irreducible, random_irreducible
 from holdfast.repository.repository import Repository
-from holdfast.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.repositories import new_repository_on
 
 KEY = MasterKey.generate()

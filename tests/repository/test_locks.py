@@ -26,9 +26,9 @@ from holdfast.repository.snapshot import time_text
 from holdfast.repository.unlocking import unlock
 from holdfast.store.base import Bytes, ObjectInfo
 from holdfast.store.directory import DirectoryStore
-from holdfast.store.memory import MemoryStore
 from tests.repository.conftest import Restic
 from tests.support.faulty_store import Fails, FaultyStore, Rule
+from tests.support.memory_store import MemoryStore
 from tests.support.repositories import PASSWORD, new_repository, new_repository_on, reopen
 
 WEEKS = timedelta(weeks=3).total_seconds()

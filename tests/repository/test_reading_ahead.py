@@ -12,18 +12,20 @@ import pytest
 from holdfast.errors import StoreUnavailable
 from holdfast.model.entry import Entry
 from holdfast.model.ids import BlobId
-from holdfast.repository import contents
-from holdfast.repository.archive import TreeArchiver, TreeStats
+from holdfast.repository import cutting
+from holdfast.repository.archive import TreeArchiver
+from holdfast.repository.file_capture import TreeStats
 from holdfast.repository.local_file import open_file
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository, open_repository
+from holdfast.repository.whole_files import WHOLE_FILE
 from holdfast.sources.tree import TreeSource
 from holdfast.store.directory import DirectoryStore
 from tests.support.faulty_store import Fails, FaultyStore, Rule
 from tests.support.repositories import PASSWORD, new_repository
 
-LARGE = contents._WHOLE_FILE + 1
+LARGE = WHOLE_FILE + 1
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ class _Gate:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.let, self.asked = threading.Semaphore(0), 0
-        monkeypatch.setattr(contents, "open_file", self._open)
+        monkeypatch.setattr(cutting, "open_file", self._open)
 
     def _open(self, path: bytes) -> int:
         self.asked += 1

@@ -20,9 +20,9 @@ from holdfast.services.shipping import Shipper, header_for, partial_of
 from holdfast.services.spool import Spool
 from holdfast.services.verify import verify
 from holdfast.store.base import Bytes
-from holdfast.store.memory import MemoryStore
 from tests.repository.conftest import Restic
 from tests.support.faulty_store import Fails, FaultyStore, Lost, Rule
+from tests.support.memory_store import MemoryStore
 from tests.support.repositories import backup_directory, new_repository, new_repository_on
 from tests.support.wal import SIZE, SYSTEM, named, segment_bytes
 

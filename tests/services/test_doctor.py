@@ -18,7 +18,7 @@ from holdfast.services.doctor_store import examine_store
 from holdfast.services.finding import Finding
 from holdfast.store.base import Bytes
 from holdfast.store.directory import DirectoryStore
-from holdfast.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.repositories import PASSWORD, new_repository
 
 

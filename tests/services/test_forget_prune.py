@@ -19,7 +19,8 @@ from holdfast.services.backup import take_backup
 from holdfast.services.drill import choose_point, conclude
 from holdfast.services.prune import prune
 from holdfast.services.restore import restore_directory
-from holdfast.services.retention import forget, parse_duration, plan_retention, snapshots_of
+from holdfast.services.retention import forget, plan_retention, snapshots_of
+from holdfast.services.rules import parse_duration
 from holdfast.services.verify import verify
 from holdfast.sources.tree import TreeSource
 from holdfast.store.directory import DirectoryStore

@@ -27,7 +27,7 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.tree import decode_tree
 from holdfast.services.restore import restore_directory
 from holdfast.services.verify import verify
-from holdfast.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.repositories import backup_directory, latest, new_repository, new_repository_on, reopen
 
 NOW = "2026-01-02T03:04:05Z"

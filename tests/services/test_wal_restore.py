@@ -17,7 +17,7 @@ from holdfast.repository.wal_archive import WalArchive, WalHeader
 from holdfast.services import wal_restore
 from holdfast.services.shipping import header_for
 from holdfast.services.wal_restore import FETCHING, bring_all
-from holdfast.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.repositories import new_repository_on
 from tests.support.wal import SIZE, SYSTEM, named, segment_bytes
 

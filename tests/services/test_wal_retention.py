@@ -25,7 +25,7 @@ from holdfast.services.retention import forget, plan_retention
 from holdfast.services.shipping import header_for
 from holdfast.services.undo import undo_forget
 from holdfast.services.wal_expiry import expire_wal
-from holdfast.store.memory import MemoryStore
+from tests.support.memory_store import MemoryStore
 from tests.support.repositories import new_repository_on
 from tests.support.wal import SIZE, SYSTEM, named, segment_bytes
 

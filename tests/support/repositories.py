@@ -7,7 +7,6 @@ from pathlib import Path
 
 from holdfast.model.snapshot import Snapshot
 from holdfast.repository.repository import Repository, init, open_repository
-from holdfast.repository.snapshot import find_snapshot
 from holdfast.services.backup import BackupReport, take_backup
 from holdfast.sources.tree import TreeSource
 from holdfast.store.base import Store
@@ -42,4 +41,4 @@ def backup_directory(
 
 def latest(repository: Repository) -> Snapshot:
     """The newest snapshot."""
-    return find_snapshot(repository.snapshots().snapshots, "latest")
+    return repository.snapshots().snapshots[-1]

@@ -104,7 +104,7 @@ def test_a_drill_proves_it(site: Site) -> None:
     assert proof.passed, proof
     compared = proof.sources[0].compared
     assert "canary committed" in compared
-    assert "1 databases, 1 tables, 1,000 rows, contents digested" in compared
+    assert "1 database, 1 table, 1,000 rows, contents digested" in compared
     assert proof.sources[0].recoverable_until is not None
     checked = "structure checked by pg_amcheck" if has_amcheck(site.cluster.programs) else UNCHECKED
     assert checked in compared

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import secrets
 import shutil
+import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ from holdfast.config.loading import load
 from holdfast.config.models import Config
 from holdfast.engine.client import connect
 from holdfast.engine.exec import ContainerRunner
+from holdfast.engine.inventory import take_inventory
 from holdfast.engine.sandbox import LABEL
 from holdfast.engine.sidecar import LABEL as SIDECAR
 from holdfast.errors import CommandFailed, HoldfastError
@@ -219,6 +223,25 @@ def test_from_setup_to_recovery(place: Place) -> None:
     mountpoint = Path(place.client.volumes.get(volume).attrs["Mountpoint"])
     assert not (mountpoint / "holdfast_wal").exists()
     assert os.stat(mountpoint / "PG_VERSION").st_uid == os.stat(mountpoint / "base").st_uid != 0
+
+
+def test_a_run_that_is_told_to_end_takes_its_receiver_along(place: Place) -> None:
+    volumes = {volume.name for volume in place.client.volumes.list()}
+    command = [str(Path(sys.executable).with_name("holdfast")), "wal", "run", "--config", place.path]
+    running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    receivers = functools.partial(place.client.containers.list, all=True, filters={"label": SIDECAR})
+    deadline = time.monotonic() + 60
+    while not any(receiver.status == "running" for receiver in receivers()):
+        assert running.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    with connect(place.url) as engine:
+        assert not [found.name for found in take_inventory(engine).containers if "holdfast" in found.name]
+    assert {volume.name for volume in place.client.volumes.list()} == volumes, "a receiver has no volume"
+    running.send_signal(signal.SIGTERM)
+    _, said = running.communicate(timeout=60)
+    assert (running.returncode, "stopping" in said) == (0, True), said
+    assert not receivers()
 
 
 def test_a_stack_with_a_base_backup_is_restored_beside_itself(place: Place) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -174,6 +176,23 @@ def test_the_exit_codes_are_all_there() -> None:
     assert "| 21 | `StoreUnavailable` | " in page
     assert re.search(r"(?m)^\| 21 \|.*\| yes \|$", page)
     assert "`InvalidConfig`" not in page
+
+
+def test_each_kind_of_error_has_a_code_of_its_own() -> None:
+    """Also one that another module defines: it has its base's code, which the page tells."""
+    importlib.import_module("deployments.operate.__main__")
+    codes: dict[int, list[str]] = {}
+    for error in _below(errors.HoldfastError):
+        if "exit_code" in vars(error):
+            codes.setdefault(error.exit_code, []).append(error.__name__)
+    assert [names for names in codes.values() if len(names) > 1] == []
+    assert {name for names in codes.values() for name in names} <= vars(errors).keys()
+
+
+def _below(cls: type[errors.HoldfastError]) -> Iterator[type[errors.HoldfastError]]:
+    for each in cls.__subclasses__():
+        yield each
+        yield from _below(each)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from holdfast.config.effective import Effective, effective
-from holdfast.config.labels import LABELS, read_labels
+from holdfast.config.label_table import LABELS
+from holdfast.config.labels import read_labels
 from holdfast.config.loading import from_yaml
 from holdfast.config.models import Config
 from holdfast.model.inventory import DEPENDS_ON, FoundContainer, FoundMount, FoundVolume, Inventory

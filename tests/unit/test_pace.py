@@ -24,7 +24,7 @@ def test_what_grew_is_not_done_before_it_is() -> None:
     pace = Pace({"a": 10 * MIB}, 0.0)
     pace.count("a", 1, 50 * MIB)
     assert pace.share == 0.99
-    assert pace.words(5.0) == "1 files, 50.0 MiB, 10.0 MiB/s"
+    assert pace.words(5.0) == "1 file, 50.0 MiB, 10.0 MiB/s"
 
 
 def test_without_a_last_time_there_is_no_estimate() -> None:

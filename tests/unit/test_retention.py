@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import RestorePoint, Snapshot, tags_for
 from holdfast.policy.retention import Decision, Duration, Rules, decide
-from holdfast.services.retention import parse_duration
+from holdfast.services.rules import parse_duration
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NOW = START + timedelta(minutes=600_000)

@@ -6,8 +6,8 @@ import pytest
 
 from holdfast.errors import StoreDenied, StoreUnavailable
 from holdfast.store.base import Store
-from holdfast.store.memory import MemoryStore
 from tests.support.faulty_store import Crashes, Damaged, Fails, FaultyStore, Lost, Rule, SimulatedCrash, Truncated
+from tests.support.memory_store import MemoryStore
 
 
 @pytest.fixture

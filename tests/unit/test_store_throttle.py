@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from holdfast.store.memory import MemoryStore
 from holdfast.store.throttle import Account, ThrottledStore
+from tests.support.memory_store import MemoryStore
 
 
 @given(st.lists(st.tuples(st.integers(0, 10_000), st.floats(0, 5)), min_size=1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from holdfast.cli import text
-from holdfast.model.monitor import Finding
+from holdfast.model.monitor import Finding, Severity
+from holdfast.model.words import many
 
 
 def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
@@ -18,7 +19,8 @@ def finding_lines(findings: Iterable[Finding]) -> Iterator[str]:
 
 
 def counted(findings: Iterable[Finding]) -> str:
-    """How many of each severity there are, worst first: `1 critical, 2 warning`; `no findings`."""
+    """How many of each severity there are, worst first: `1 critical, 2 warnings`; `no findings`."""
     severities = [finding.severity for finding in findings]
     kinds = sorted(set(severities), key=lambda severity: -severity.rank)
-    return ", ".join(f"{severities.count(severity)} {severity}" for severity in kinds) or "no findings"
+    counts = [(severities.count(severity), severity) for severity in kinds]
+    return ", ".join(many(n, s) if s == Severity.WARNING else f"{n} {s}" for n, s in counts) or "no findings"

@@ -10,17 +10,18 @@ Rules upheld here:
 from __future__ import annotations
 
 import importlib
-import json
+import io
 import logging
 import os
 import signal
 import sys
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
 from holdfast import __version__
+from holdfast.cli.failure import report, report_usage
 from holdfast.errors import HoldfastError, Interrupted
 from holdfast.services.memory import settle_memory
 
@@ -101,14 +102,16 @@ def main() -> NoReturn:
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
     settle_memory()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no encoding has
     logging.basicConfig(level=logging.WARNING, format="holdfast: %(levelname)s: %(message)s", stream=sys.stderr)
     try:
         status = cli.main(standalone_mode=False)
     except HoldfastError as error:
-        _report(error, as_json=as_json)
+        report(error, as_json=as_json)
         status = error.exit_code
     except click.ClickException as error:
-        error.show()
+        report_usage(error, as_json=as_json)
         status = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         status = _report_interruption(as_json=as_json)
@@ -135,22 +138,5 @@ def _made_by_interruption(error: BaseException | None) -> bool:
 
 
 def _report_interruption(*, as_json: bool) -> int:
-    _report(Interrupted("interrupted", hint="run it again: what was uploaded is re-used"), as_json=as_json)
+    report(Interrupted("interrupted", hint="run it again: what was uploaded is re-used"), as_json=as_json)
     return Interrupted.exit_code
-
-
-def _report(error: HoldfastError, *, as_json: bool) -> None:
-    if as_json:
-        data: dict[str, Any] = error.as_dict()
-        sys.stderr.write(json.dumps(data) + "\n")
-        return
-    sys.stderr.write(f"holdfast: error: {error}\n")
-    details: tuple[str, ...] = getattr(error, "problems", ())
-    for line in details:
-        sys.stderr.write(f"  {line}\n")
-    if error.hint:
-        sys.stderr.write(f"hint: {error.hint}\n")
-    if os.environ.get("HOLDFAST_DEBUG"):
-        import traceback
-
-        traceback.print_exception(error)

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from holdfast.config.access import RepositoryAccess, find_config, resolve_access
-from holdfast.errors import ConfigError
+from holdfast.config.access import RepositoryAccess, find_config, no_config, resolve_access
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -60,7 +59,7 @@ class Access:
         """
         from holdfast.services.discovery import chosen_stacks
 
-        return chosen_stacks(self.config_or_default(), names)
+        return chosen_stacks(self.config_or_default(), names, command=click.get_current_context().command_path)
 
     def config(self) -> Config:
         """The configuration. Raises: ConfigError when none is named, InvalidConfig when it is wrong."""
@@ -68,11 +67,7 @@ class Access:
 
         path = self.config_path
         if path is None:
-            raise ConfigError(
-                "no configuration is named",
-                wanted="--config FILE or HOLDFAST_CONFIG",
-                hint="a commented sample is deployments/example/holdfast.yaml",
-            )
+            raise no_config()
         return load(path)
 
 

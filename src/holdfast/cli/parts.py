@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from holdfast.cli import text
+from holdfast.cli.restored import show_report
 from holdfast.errors import CorruptObject, RestoreError
 
 if TYPE_CHECKING:
@@ -19,8 +20,8 @@ def restore_part(
     access: Access, what: str, source: str | None, patterns: Sequence[str], *, target: str | None, volume: str | None
 ) -> None:
     """Restore a part, and show what was done. Raises: as `services.parts.restore_parts`."""
-    from holdfast.cli.commands.restore import show_report
-    from holdfast.services.parts import one_snapshot, restore_parts
+    from holdfast.services.choosing import one_snapshot
+    from holdfast.services.parts import restore_parts
 
     with access.open() as repository:
         snapshot = one_snapshot(repository, what, source)

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -22,8 +22,12 @@ if TYPE_CHECKING:
     from holdfast.services.combining import Combine
     from holdfast.services.pitr import PitrPlan, PitrReport
 
+T = TypeVar("T")
 
-def target_of(asked: Recovery) -> RecoveryTarget:
+_SUCH_AS = {"--at": '"2026-11-23 10:00:00+00"', "--lsn": "0/3000060"}
+
+
+def _target_of(asked: Recovery) -> RecoveryTarget:
     """The target that the options name. Raises: click.UsageError for more than one, or one that cannot be read."""
     from holdfast.model.base import RecoveryTarget, TargetKind
     from holdfast.model.wal import Lsn
@@ -32,13 +36,10 @@ def target_of(asked: Recovery) -> RecoveryTarget:
     given = [f"--{name}" for name in ("at", "lsn", "xid", "name", "latest") if getattr(asked, name)]
     if len(given) > 1:
         raise click.UsageError(f"one target, not {' and '.join(given)}")
-    try:
-        if asked.at:
-            return RecoveryTarget(TargetKind.TIME, time=parse_time(asked.at), timeline=asked.timeline)
-        if asked.lsn:
-            return RecoveryTarget(TargetKind.LSN, lsn=Lsn.parse(asked.lsn), timeline=asked.timeline)
-    except ValueError as error:
-        raise click.BadParameter(f'{error}; wanted such as --at "2026-11-23 10:00:00+00", --lsn 0/3000060') from error
+    if asked.at:
+        return RecoveryTarget(TargetKind.TIME, time=_read(parse_time, "--at", asked.at), timeline=asked.timeline)
+    if asked.lsn:
+        return RecoveryTarget(TargetKind.LSN, lsn=_read(Lsn.parse, "--lsn", asked.lsn), timeline=asked.timeline)
     if asked.xid:
         return RecoveryTarget(TargetKind.XID, text=asked.xid, timeline=asked.timeline)
     if asked.name:
@@ -46,19 +47,28 @@ def target_of(asked: Recovery) -> RecoveryTarget:
     return RecoveryTarget(TargetKind.LATEST, timeline=asked.timeline)
 
 
+def _read(parse: Callable[[str], T], option: str, text: str) -> T:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r}, wanted such as {_SUCH_AS[option]}", param_hint=option) from error
+
+
 def recover(
     access: Access,
+    asked: Recovery,
     stack: str,
     source: str | None,
-    target: RecoveryTarget,
-    asked: Recovery,
     *,
     to: str | None,
     dry_run: bool,
 ) -> None:
-    """Plan, show, and unless it is a dry run carry out. Raises: as `services.pitr`."""
+    """Plan, show, and unless it is a dry run carry out. Raises: click.UsageError; as `services.pitr`."""
     from holdfast.services.pitr import plan_pitr, restore_pitr
 
+    target = _target_of(asked)
+    if to is not None and asked.volume is not None:
+        raise click.UsageError("--to DIR or --volume NAME, not both")
     if source is None:
         raise click.UsageError("say which database: --source NAME, as holdfast list shows it")
     with access.open() as repository, ExitStack() as engines:

@@ -30,15 +30,6 @@ class Recovery:
     on_demand: bool
     tablespaces: tuple[str, ...]
 
-    def run(self, access: Access, stack: str, source: str | None, *, to: str | None, dry_run: bool) -> None:
-        """Carry it out. Raises: as `services.pitr`."""
-        from holdfast.cli.pitr import recover, target_of
-
-        target = target_of(self)
-        if to is not None and self.volume is not None:
-            raise click.UsageError("--to DIR or --volume NAME, not both")
-        recover(access, stack, source, target, self, to=to, dry_run=dry_run)
-
 
 def recovery_options(function: F) -> F:
     """Adds the options; the command gets `recovery`, None when no target was named."""

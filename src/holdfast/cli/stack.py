@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from holdfast.cli import text
+from holdfast.cli.restored import end, show_report
 
 if TYPE_CHECKING:
     from holdfast.cli.options import Access
     from holdfast.services.backup import BackupReport, OnProgress
     from holdfast.services.extraction_contents import Extracted
     from holdfast.services.recovery import RestorePlan
-    from holdfast.services.restore import RestoreReport
 
 
 def back_up_stacks(
@@ -37,9 +37,8 @@ def back_up_stacks(
         ]
 
 
-def restore_stack(access: Access, name: str, what: str, *, replace: bool, dry_run: bool) -> list[RestoreReport]:
-    """Restore a stack to its place, or show what that would do. Raises: as `services.recovery`."""
-    from holdfast.cli.commands.restore import show_report
+def restore_stack(access: Access, name: str, what: str, *, replace: bool, dry_run: bool) -> None:
+    """Restore a stack to its place, or show what that would do. Raises: as `services.recovery`; CorruptObject."""
     from holdfast.services.recovery import plan_restore, restore_step
 
     config, _ = access.stacks((name,))
@@ -49,13 +48,17 @@ def restore_stack(access: Access, name: str, what: str, *, replace: bool, dry_ru
         plan = plan_restore(config, repository, name, what, replace=replace)
         if not access.json:
             _show_plan(plan)
-        for step in () if dry_run else plan.steps:
+        if dry_run:
+            if access.json:
+                text.show_json(plan)
+            return
+        for step in plan.steps:
             report = restore_step(config, repository, plan, step, _shown(progress, step.source))
             progress.clear()
             reports.append(report)
             if not access.json:
                 show_report(report)
-    return reports
+    end(access, reports)
 
 
 def _shown(progress: text.Progress, source: str) -> Callable[[Extracted], None]:

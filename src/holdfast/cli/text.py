@@ -2,12 +2,16 @@
 
 Rules upheld here:
 - Results go to stdout, everything else to stderr. Progress is drawn only on a terminal.
-- JSON is one document per command, its fields those of the report values.
+- JSON is one document per command, its fields those of the report values; bytes of a name that are not UTF-8 are the
+  lone surrogates that Python makes of them, escaped, so that they can be made bytes again.
 """
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -17,6 +21,7 @@ import click
 import msgspec
 
 from holdfast.model.words import files as files
+from holdfast.model.words import many as many
 from holdfast.model.words import moment as moment
 from holdfast.model.words import seconds as seconds
 from holdfast.model.words import size as size
@@ -28,14 +33,38 @@ def age(when: datetime) -> str:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Columns padded to their widest cell; the last one is not padded."""
+    """Columns padded to their widest cell. On a terminal the last is wrapped, or goes below where it has no room."""
     lines = [tuple(heads), *(tuple(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads) - 1)]
+    indent = sum(width + 2 for width in widths)
+    below = terminal_width() - indent < _ROOM
     text = []
     for line in lines:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        text.append("  ".join((*cells, line[-1])).rstrip())
-    return "\n".join(text)
+        before = "".join(cell.ljust(width + 2) for cell, width in zip(line, widths, strict=False))
+        last = _wrapped(line[-1], _INDENT if below else indent)
+        text += [before, *last] if below else [before + last[0].lstrip(), *last[1:]]
+    return "\n".join(line.rstrip() for line in text)
+
+
+_ROOM, _INDENT = 20, 4
+
+
+def _wrapped(text: str, indent: int) -> list[str]:
+    space = " " * indent
+    lines = textwrap.wrap(
+        text,
+        terminal_width(),
+        initial_indent=space,
+        subsequent_indent=space,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return lines or [""]
+
+
+def terminal_width() -> int:
+    """The columns of the terminal that results go to; beyond any line where they go to a file or a program."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def show(text: str) -> None:
@@ -58,7 +87,15 @@ def show_json(value: Any) -> None:
             if isinstance(member, property) and not name.startswith("_")
         }
         document = {**document, **msgspec.to_builtins(computed)}
-    click.echo(msgspec.json.format(msgspec.json.encode(document), indent=2).decode())
+    click.echo(json_text(document))
+
+
+def json_text(document: Any) -> str:
+    """Plain values as JSON."""
+    try:
+        return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+    except UnicodeEncodeError:
+        return json.dumps(document, indent=2)
 
 
 class Progress:

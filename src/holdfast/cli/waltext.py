@@ -38,7 +38,7 @@ def show_shipped(source: WalSource, report: ShipReport) -> None:
     """What was shipped, and what was not."""
     rate = f", {text.size(report.bytes / report.seconds)}/s" if report.bytes and report.seconds else ""
     amount = f"{text.size(report.bytes)}, {text.size(report.stored)} stored in {text.seconds(report.seconds)}{rate}"
-    counts = f"{report.shipped} files shipped, {report.known} were archived already, {report.left} left"
+    counts = f"{text.files(report.shipped)} shipped, {report.known} were archived already, {report.left} left"
     text.show(f"{source.spec.label}: {counts}; {amount}")
     for line in report.failed[:10]:
         text.show(f"  not shipped: {line}")
@@ -62,7 +62,7 @@ def show_status(status: WalStatus) -> None:
         text.show(f"  standby        {lag_words(status.standby.bytes, status.standby.seconds)} behind, {how}")
     for timeline in status.timelines:
         stretches = "; ".join(timeline.stretches) or "none"
-        text.show(f"  timeline {timeline.timeline:<5} {timeline.segments} segments: {stretches}")
+        text.show(f"  timeline {timeline.timeline:<5} {text.many(timeline.segments, 'segment')}: {stretches}")
         for gap in timeline.gaps:
             text.show(f"                 missing: {gap}")
     for base in status.bases:

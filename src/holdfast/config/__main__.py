@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 
 from holdfast.config.exitcodes import exit_code_reference
-from holdfast.config.labels import label_reference
+from holdfast.config.label_reference import label_reference
 from holdfast.config.loading import load
 from holdfast.config.problems import InvalidConfig
 from holdfast.config.reference import reference

@@ -122,6 +122,15 @@ def find_config(config: str | None = None, *, env: Mapping[str, str] = os.enviro
     return config or env.get(CONFIG) or None
 
 
+def no_config() -> ConfigError:
+    """The error for a command that needs a configuration, where none is named."""
+    return ConfigError(
+        "no configuration is named",
+        wanted=f"--config FILE or {CONFIG}",
+        hint="python -m holdfast.config sample > holdfast.yaml writes a commented one",
+    )
+
+
 def _loaded(config: str | Config) -> Config:
     if not isinstance(config, str):
         return config

@@ -137,7 +137,11 @@ def _take_volume(draft: Draft, volume: FoundVolume, covered: Mapping[str, str]) 
     elif users and len(refused) == len(users) and wanted is None:
         _leave(draft, what, f"label holdfast.enable on container {', '.join(refused)}")
     elif volume.anonymous and wanted is None:
-        hint = "give it a name in the Compose file: an anonymous volume is another one after each re-creation"
+        hint = (
+            "give it a name in the Compose file: an anonymous volume is another one after each re-creation"
+            if users
+            else "look what is in it; docker volume rm removes it"
+        )
         used = f"an anonymous volume of {', '.join(users) or 'no container'}"
         draft.items.append(Item(what=what, state="unprotected", how=used, rule="default: it has no name", hint=hint))
     elif not draft.adds:

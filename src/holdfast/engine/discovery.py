@@ -14,8 +14,6 @@ from typing import Any
 from holdfast.engine.client import Engine, check_name
 from holdfast.errors import SourceNotFound, SourceUnreadable
 
-COMPOSE_PROJECT = "com.docker.compose.project"
-
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -51,11 +49,6 @@ class Container:
     def running(self) -> bool:
         """Whether its processes run right now: a paused container's do not."""
         return self.status == "running"
-
-    @property
-    def environment_names(self) -> tuple[str, ...]:
-        """The names of its environment variables, sorted."""
-        return tuple(sorted(self.environment))
 
 
 def find_container(engine: Engine, name: str) -> Container:
@@ -97,11 +90,6 @@ def container_names(engine: Engine) -> list[str]:
     """The names of all containers, running or not, sorted. Raises: EngineUnavailable."""
     with engine.asking("cannot list containers"):
         return sorted(name.lstrip("/") for found in engine.api.containers(all=True) for name in found["Names"] or ())
-
-
-def compose_project(container: Container) -> str | None:
-    """The Compose project that a container belongs to: by default its stack."""
-    return container.labels.get(COMPOSE_PROJECT) or None
 
 
 def parse_container(found: Mapping[str, Any]) -> Container:

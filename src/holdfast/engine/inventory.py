@@ -2,7 +2,7 @@
 
 Rules upheld here:
 - What goes while we look (a container that was just removed) is left out, not an error.
-- Sandboxes, demos and other passing things of Holdfast's own are not part of it.
+- Sandboxes, receivers of WAL and other passing things of Holdfast's own are not part of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from holdfast.engine.client import Engine
 from holdfast.engine.discovery import Container, parse_container
-from holdfast.engine.sandbox import LABEL
+from holdfast.engine.sandbox import LABEL as SANDBOX
+from holdfast.engine.sidecar import LABEL as SIDECAR
 from holdfast.engine.volumes import parse_volume
 from holdfast.errors import SourceNotFound
 from holdfast.model.inventory import FoundContainer, FoundMount, FoundVolume, Inventory
@@ -25,9 +26,14 @@ def take_inventory(engine: Engine) -> Inventory:
         volumes = engine.api.volumes()["Volumes"] or ()
     containers = [parse_container(found) for found in _described(engine, listed)]
     return Inventory(
-        containers=tuple(sorted((found_container(c) for c in containers if LABEL not in c.labels), key=_name)),
-        volumes=tuple(sorted((_volume(v) for v in volumes if LABEL not in (v.get("Labels") or {})), key=_name)),
+        containers=tuple(sorted((found_container(c) for c in containers if not is_ours(c.labels)), key=_name)),
+        volumes=tuple(sorted((_volume(v) for v in volumes if not is_ours(v.get("Labels") or {})), key=_name)),
     )
+
+
+def is_ours(labels: Mapping[str, str]) -> bool:
+    """Whether a container or volume is a passing thing of Holdfast's own, by its labels."""
+    return SANDBOX in labels or SIDECAR in labels
 
 
 def described_containers(engine: Engine) -> list[Mapping[str, Any]]:

@@ -2,6 +2,7 @@
 
 Rules upheld here:
 - It carries a label and its owner: what a killed run left is replaced by the next, and nothing else ever is.
+- It has no volume: one that its image declares would stay behind, and look like data that nobody protects.
 - It runs as the user of this process, so that what it writes into the folder is ours to read and remove.
 - The server's container is looked up by its exact name each time: after a restart the network is another one.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from docker.errors import NotFound
 
@@ -56,6 +58,8 @@ class Sidecar:
         beside = find_running(self._engine, self._container)
         api = self._engine.api
         with self._engine.asking("cannot start the sidecar", self.name):
+            image: dict[str, Any] = api.inspect_image(beside.image_id)  # type: ignore[no-untyped-call]  # the stubs lack it
+            declared = image["Config"].get("Volumes") or {}
             created = api.create_container(
                 beside.image_id,
                 command=self._argv[1:],
@@ -67,6 +71,7 @@ class Sidecar:
                 host_config=api.create_host_config(
                     binds={self._folder: {"bind": self._mount, "mode": "rw"}},
                     network_mode=f"container:{beside.id}",
+                    tmpfs=dict.fromkeys(declared, ""),
                 ),
             )
             api.start(created["Id"])
@@ -105,6 +110,6 @@ class Sidecar:
                 )
             try:
                 api.stop(self.name, timeout=5)
-                api.remove_container(self.name, force=True)
+                api.remove_container(self.name, v=True, force=True)
             except NotFound:
                 return

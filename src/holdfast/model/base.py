@@ -77,7 +77,6 @@ class BaseFacts(msgspec.Struct, frozen=True, kw_only=True):
     changing: tuple[str, ...] = ()
     canary: Canary | None = None
     wal_included: bool = False
-    wal_archived: bool = False
     builds_on: BuildsOn | None = None
 
 

@@ -43,16 +43,6 @@ class PostgresFacts(msgspec.Struct, frozen=True, kw_only=True):
     instant: datetime | None = None
 
 
-class TreeFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A tree: how many of what, how many bytes (apparent, holes included), and a digest over all of it."""
-
-    files: int
-    directories: int
-    others: int
-    bytes: int
-    digest: str = ""
-
-
 def differences(wanted: PostgresFacts, found: PostgresFacts) -> list[str]:
     """Every difference between two records of one cluster, one line each; empty when the data is the same."""
     lines = [f"role {role}: missing" for role in wanted.roles if role not in found.roles]

@@ -12,6 +12,10 @@ from holdfast.model.ids import PointId, SnapshotId, short
 # What Holdfast must find again without opening the tree lives in tags: restic keeps them when it rewrites a snapshot,
 # and `restic snapshots` shows them.
 TAG = "holdfast"
+CANARY = "holdfast-canary"
+"""The stack that Holdfast makes, destroys and restores of itself; no user's data is in it."""
+PATHS = "paths"
+"""The stack of directories that were named on the command line; each set of them is a thing of its own."""
 _STACK, _SOURCE, _POINT, _PARTS, _BYTES, _FILES = "stack=", "source=", "point=", "parts=", "bytes=", "files="
 
 

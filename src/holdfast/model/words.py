@@ -22,9 +22,15 @@ def count(number: float) -> str:
     return f"{number:,.0f}"
 
 
+def many(number: int, noun: str) -> str:
+    """A number of things: `1 file`, `12,345 files`, `3 entries`."""
+    plural = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
 def files(number: int) -> str:
     """A number of files: `1 file`, `12 files`."""
-    return f"{number} file{'' if number == 1 else 's'}"
+    return many(number, "file")
 
 
 def growth(per_day: float | None, words: Callable[[float], str] = size) -> str:
@@ -53,5 +59,11 @@ def moment(when: datetime) -> str:
 
 
 def printable(name: str) -> str:
-    """A name of a file may hold anything, control characters too: these are escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in name)
+    """A name of a file may hold anything, control characters and bytes that are no text, too: these are escaped."""
+    return "".join(char if char.isprintable() else _escaped(char) for char in name)
+
+
+def _escaped(char: str) -> str:
+    if "\udc80" <= char <= "\udcff":  # a byte that is not UTF-8, as os.fsdecode gives it
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from holdfast.model.words import seconds, size
+from holdfast.model.words import many, seconds, size
 
 _SETTLED = 2.0
 """Seconds after which a rate says something."""
@@ -62,7 +62,7 @@ class Pace:
         done, files = sum(self._bytes.values()), sum(self._files.values())
         total, passed, left = sum(self._expected.values()), now - self._started, self.left(now)
         total = total if total > done else 0  # more has come than last time: nobody knows how much more
-        parts = [f"{files:,} files", f"{size(done)} of about {size(total)}" if total else size(done)]
+        parts = [many(files, "file"), f"{size(done)} of about {size(total)}" if total else size(done)]
         if passed >= _SETTLED:
             parts.append(f"{size(done / passed)}/s")
         if left:

@@ -29,7 +29,7 @@ def judge_keys(readable: int, total: int, before: int) -> Iterator[Finding]:
         severity=Severity.WARNING if lost else Severity.INFO,
         found=f"{what}{earlier}: without its password every backup is lost",
         wanted="a second key, its password kept elsewhere",
-        hint="holdfast key add",
+        hint="holdfast key add --new-password-file FILE",
     )
 
 

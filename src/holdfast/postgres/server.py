@@ -151,7 +151,7 @@ def container_server(
 
     def connect(database: str) -> Session:
         options = ["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "--username", user, "--no-password"]
-        argv = ["psql", *address, *options, "--dbname", _conninfo(database)]
+        argv = ["psql", *address, *options, "--dbname", dbname(database)]
         conversation = runner.converse(argv, env=client_environment(password))
         session = PsqlSession(conversation, f"{database} in {runner.where}")
         try:
@@ -201,10 +201,7 @@ def server_version(session: Session) -> int:
     return int(rows[0]["version"])
 
 
-def _conninfo(database: str) -> str:
+def dbname(database: str) -> str:
     """A database's name as a connection string: a plain one with `=` in it would be read as such a string."""
     escaped = database.replace("\\", "\\\\").replace("'", "\\'")
     return f"dbname='{escaped}'"
-
-
-dbname = _conninfo

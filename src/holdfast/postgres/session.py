@@ -141,5 +141,9 @@ def translate(error: CommandFailed, which: str) -> HoldfastError:
         return DatabaseDenied("the database server refuses the connection", which=which, found=found, hint=hint)
     connecting = ("connection", "could not connect", "starting up", "shutting down", "terminating")
     if any(words in found for words in connecting):
-        return DatabaseUnavailable("the database server does not answer", which=which, found=found)
+        in_container = " in container " in which
+        hint = 'start the server; a container in which none is meant to run gets the label holdfast.postgres="false"'
+        return DatabaseUnavailable(
+            "the database server does not answer", which=which, found=found, hint=hint if in_container else None
+        )
     return error

@@ -1,9 +1,8 @@
 """Turning a source's entries into a tree: contents to blobs, directories to tree blobs, bottom up.
 
 Rules upheld here:
-- Unchanged files are not read: a file counts as unchanged only if size, inode, mtime and ctime are those of the parent
-  snapshot's node, neither time is at or after the instant before the parent's capture began (it may have been written
-  while it was read; `last_changed_before` knows of coarse times), and the repository still has all its blobs.
+- A file's node is that of its path in the parent snapshot where it is unchanged (`file_capture`); a parent that is
+  damaged costs time, never data.
 - Memory holds the directories on the path to the present entry and a bounded tail of those waiting for their contents.
 - Entries out of order, or twice, are a fault of the source and stop the run.
 """
@@ -17,48 +16,21 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from holdfast.errors import CorruptObject, SourceError
-from holdfast.model.entry import Entry, InlineContent, Kind, LateContent, LocalFile, last_changed_before
-from holdfast.model.ids import BlobId
+from holdfast.model.entry import Entry, InlineContent, Kind
 from holdfast.repository.contents import ContentReader
-from holdfast.repository.gofields import format_time, parse_time, quote
-from holdfast.repository.links import FirstLink, Link
+from holdfast.repository.file_capture import FileCapture, TreeStats
+from holdfast.repository.gofields import quote
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.pending import HeldContent, LateFile, PendingFile
 from holdfast.repository.reader import BlobReader
 from holdfast.repository.tree import Node, encode_tree, node_from_entry
 from holdfast.repository.writer import BlobWriter
 
-RACY_MARGIN_NS = 50_000_000
-"""The kernel stamps files with a clock that lags behind by up to a tick: times this close to the capture are not
-trusted."""
-
 _TOLD_BYTES = 16 << 20
 """Of a stream, which the caller's thread reads itself: after so many bytes progress is told."""
 
 _MAX_WAITING = 2048
 """Closed directories that may wait for their contents before the reader waits for them."""
-
-
-@dataclass(slots=True)
-class TreeStats:
-    """What was seen: counts of entries, bytes of content (apparent), and what went wrong, one line each.
-
-    What Holdfast adds itself (inline contents) is not counted among the files.
-    """
-
-    files_new: int = 0
-    files_changed: int = 0
-    files_unmodified: int = 0
-    directories: int = 0
-    others: int = 0
-    bytes: int = 0
-    notes: list[str] = field(default_factory=list)
-    unreadable: int = 0
-
-    @property
-    def files(self) -> int:
-        """Regular files in the tree."""
-        return self.files_new + self.files_changed + self.files_unmodified
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +64,9 @@ class TreeArchiver:
         self.stats = TreeStats()
         self._blobs = blobs
         self._reader = reader
-        self._cutoff = parent.taken_ns - RACY_MARGIN_NS if parent else 0
         self._on_progress = on_progress or (lambda _: None)
         self._contents = ContentReader(blobs, self._count_bytes, lambda: self._on_progress(self.stats))
-        self._links: dict[tuple[int, int], FirstLink] = {}
+        self._files = FileCapture(blobs, self._contents, self.stats, parent.taken_ns if parent else 0)
         root = _Directory(Entry(b"", Kind.DIR), self._known(parent.tree if parent else ""))
         self._stack = [root]
         self._closing: deque[_Directory] = deque()
@@ -124,7 +95,7 @@ class TreeArchiver:
         if entry.kind is Kind.DIR:
             self._open(entry, directory)
         elif entry.kind is Kind.FILE:
-            directory.nodes.append(self._file(entry, directory.known.get(quote(name))))
+            directory.nodes.append(self._files.node_of(entry, directory.known.get(quote(name))))
         else:
             self.stats.others += 1
             directory.nodes.append(node_from_entry(entry))
@@ -212,7 +183,7 @@ class TreeArchiver:
             if isinstance(node, PendingFile):
                 if not node.submitted:
                     self._contents.flush()
-                nodes.extend(self._finished(node))
+                nodes.extend(self._files.finished(node))
             elif node is not None:
                 nodes.append(node)
         directory.nodes = []
@@ -225,101 +196,8 @@ class TreeArchiver:
             return {node.name: node for node in self._reader.load_tree(tree)}
         except CorruptObject as error:
             # A damaged parent costs time, not data: everything below it is read again.
-            self._note(f"the last snapshot's tree is damaged, files below it are read again: {error}")
+            self.stats.notes.append(f"the last snapshot's tree is damaged, files below it are read again: {error}")
             return {}
-
-    # --- files --------------------------------------------------------------------------------------------------------
-
-    def _file(self, entry: Entry, before: Node | None) -> Node | PendingFile:
-        if entry.links <= 1:
-            return self._capture(entry, before)
-        inode = (entry.device, entry.inode)
-        first = self._links.get(inode)
-        if first is None:
-            found = self._capture(entry, before)
-            self._links[inode] = FirstLink(found, entry)
-            return found
-        if isinstance(entry.content, LocalFile) and (entry.size, entry.mtime_ns) != first.seen:
-            # Another file by now (inode numbers are used again), or one that changed: never the first one's content.
-            entry.links = 1
-            return self._capture(entry, before)
-        first.left -= 1
-        if first.left == 0:
-            del self._links[inode]
-        return self._linked(entry, first)
-
-    def _capture(self, entry: Entry, before: Node | None) -> Node | PendingFile:
-        if before is not None and self._unchanged(entry, before):
-            self.stats.files_unmodified += 1
-            self.stats.bytes += entry.size
-            return node_from_entry(entry, content=before.blobs)
-        if isinstance(entry.content, InlineContent):
-            return node_from_entry(entry, content=self._inline(entry, entry.content.data))
-        if before is None or before.type != "file":
-            self.stats.files_new += 1
-        else:
-            self.stats.files_changed += 1
-        if entry.content is None:
-            raise SourceError("a file came without its content", which=os.fsdecode(entry.path))
-        if isinstance(entry.content, LateContent):
-            return LateFile(entry, entry.content, lambda data: self._blobs.save(BlobKind.DATA, data).hex())
-        if isinstance(entry.content, HeldContent):
-            return entry.content.pending
-        return self._contents.read(entry)
-
-    def _inline(self, entry: Entry, data: bytes) -> list[str]:
-        entry.size = len(data)
-        return [self._blobs.save(BlobKind.DATA, data).hex()] if data else []
-
-    def _linked(self, entry: Entry, first: FirstLink) -> Node | PendingFile:
-        """A further hard link: the content of the first, without reading it again."""
-        self.stats.files_unmodified += 1
-        if first.pending is not None:
-            return Link(entry, first.pending)
-        entry.size = first.size
-        return node_from_entry(entry, content=first.content)
-
-    def _unchanged(self, entry: Entry, before: Node) -> bool:
-        return (
-            before.type == "file"
-            and before.size == entry.size
-            and before.inode == entry.inode != 0
-            and last_changed_before(entry.mtime_ns, self._cutoff)
-            and last_changed_before(entry.ctime_ns, self._cutoff)
-            and _same_time(before.mtime, entry.mtime_ns)
-            and _same_time(before.ctime, entry.ctime_ns)
-            and all(self._blobs.has(BlobKind.DATA, BlobId(bytes.fromhex(blob))) for blob in before.blobs)
-        )
-
-    def _finished(self, pending: PendingFile) -> Iterator[Node]:
-        captured = pending.result()
-        if isinstance(pending, Link) and not pending.is_same:
-            pending.entry.links = 1
-            own = self._contents.read(pending.entry)
-            self._contents.flush()
-            captured = own.result()
-        path = os.fsdecode(pending.entry.path)
-        if captured.absent or (captured.vanished and pending.entry.fuzzy):
-            return
-        if captured.vanished:
-            self._note(f"{path}: vanished while it was read")
-        elif captured.problem:
-            self.stats.unreadable += 1
-            self._note(f"{path}: cannot be read: {captured.problem}")
-        else:
-            if captured.changed:
-                self._note(f"{path}: changed while it was read, three times; its copy may mix old and new")
-            self._remember(pending.entry, captured.content)
-            yield node_from_entry(pending.entry, content=captured.content)
-
-    def _remember(self, entry: Entry, content: list[str]) -> None:
-        """A file with more links than were met is remembered by its blobs alone: there may be millions of them."""
-        first = self._links.get((entry.device, entry.inode)) if entry.links > 1 else None
-        if first is not None:
-            first.settle(entry.size, content)
-
-    def _note(self, line: str) -> None:
-        self.stats.notes.append(line)
 
     def _count_bytes(self, count: int) -> None:
         # Called from several threads: the sum serves progress and is allowed to be a little behind.
@@ -330,10 +208,6 @@ class TreeArchiver:
         if self._untold >= _TOLD_BYTES:
             self._untold = 0
             self._on_progress(self.stats)
-
-
-def _same_time(text: str, ns: int) -> bool:
-    return text == format_time(ns) or parse_time(text) == ns
 
 
 def _disorder(entry: Entry, found: str) -> SourceError:

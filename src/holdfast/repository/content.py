@@ -37,7 +37,7 @@ def stream_content(reader: BlobReader, node: Node) -> Iterator[bytes]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-def find_node(reader: BlobReader, tree: str, path: bytes) -> Node:
+def find_node(reader: BlobReader, tree: str, path: bytes, *, hint: str | None = None) -> Node:
     """The node at a path below a tree. Raises: SnapshotNotFound naming the part that is not there, CorruptObject."""
     node: Node | None = None
     for part in path.split(b"/"):
@@ -49,6 +49,7 @@ def find_node(reader: BlobReader, tree: str, path: bytes) -> Node:
                 "the snapshot does not hold this path",
                 which=os.fsdecode(path),
                 found=f"no {os.fsdecode(part)!r} beside {len(children)} others",
+                hint=hint,
             )
     if node is None:
         raise SnapshotNotFound("an empty path names nothing in a snapshot", which=os.fsdecode(path))

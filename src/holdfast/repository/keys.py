@@ -148,7 +148,7 @@ def remove_key(store: Store, name: str, *, in_use: str) -> None:
         raise RepositoryError(
             "refusing to remove the key that is in use",
             which=name[:8],
-            hint="open the repository with another password first: holdfast key add",
+            hint="open the repository with another password first: holdfast key add --new-password-file FILE",
         )
     store.delete(key_of(Folder.KEYS, name))
 

@@ -9,14 +9,13 @@ Source: restic doc/design.rst, "Snapshots".
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from holdfast.errors import CorruptObject, ObjectNotFound, SnapshotNotFound
+from holdfast.errors import CorruptObject, ObjectNotFound
 from holdfast.model.ids import SnapshotId
 from holdfast.model.snapshot import Snapshot
 from holdfast.repository.crypto import MasterKey
@@ -65,22 +64,6 @@ def list_snapshots(store: Store, key: MasterKey, *, threads: int = 8) -> Snapsho
         results = list(pool.map(lambda name: _load(store, key, name), names))
     snapshots = sorted((r for r in results if isinstance(r, Snapshot)), key=lambda s: (s.time, s.id))
     return SnapshotList(tuple(snapshots), tuple(r for r in results if isinstance(r, CorruptObject)))
-
-
-def find_snapshot(snapshots: Sequence[Snapshot], name: str) -> Snapshot:
-    """The snapshot with this id, or the beginning of it; `latest` is the newest. Raises: SnapshotNotFound."""
-    hint = "holdfast list"
-    if name == "latest":
-        if not snapshots:
-            raise SnapshotNotFound("the repository holds no snapshot", which=name, hint="holdfast backup")
-        return max(snapshots, key=lambda snapshot: (snapshot.time, snapshot.id))
-    found = [snapshot for snapshot in snapshots if snapshot.id.startswith(name.lower())] if name else []
-    if not found:
-        raise SnapshotNotFound("no snapshot has this id", which=name, found=f"{len(snapshots)} others", hint=hint)
-    if len(found) > 1:
-        ids = ", ".join(snapshot.id[:16] for snapshot in found[:4])
-        raise SnapshotNotFound("more than one snapshot begins so", which=name, found=ids, hint=hint)
-    return found[0]
 
 
 def delete_snapshot(store: Store, snapshot_id: SnapshotId) -> None:

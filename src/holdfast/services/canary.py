@@ -21,13 +21,12 @@ from typing import TYPE_CHECKING
 
 from holdfast.errors import EngineUnavailable, HoldfastError
 from holdfast.model.proof import Proof, SourceProof, Step
-from holdfast.model.snapshot import restore_points
+from holdfast.model.snapshot import CANARY, restore_points
 from holdfast.policy.retention import Rules
 from holdfast.postgres.scratch import scratch_folder
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import take_backup
 from holdfast.services.drill import conclude
-from holdfast.services.observe import CANARY
 from holdfast.services.restore import restore_directory
 from holdfast.services.retention import forget, plan_retention
 from holdfast.sources.tree import TreeSource
@@ -35,7 +34,6 @@ from holdfast.sources.tree import TreeSource
 if TYPE_CHECKING:
     from holdfast.config.models import Config
 
-STACK = CANARY
 _KEPT = 3
 _FILES = 60
 
@@ -46,7 +44,7 @@ def fly(config: Config, repository: Repository, *, now: Callable[[], datetime]) 
         home = make()
         before = fill(home, secrets.randbits(64))
         source = TreeSource(home, label="canary:data")
-        report = take_backup(repository, STACK, [source], now=now, hostname=config.hostname)
+        report = take_backup(repository, CANARY, [source], now=now, hostname=config.hostname)
         started = now()
         point = next(p for p in restore_points(repository.snapshots().snapshots) if p.id == report.point)
         failure: HoldfastError | None = None
@@ -57,7 +55,7 @@ def fly(config: Config, repository: Repository, *, now: Callable[[], datetime]) 
         except HoldfastError as error:
             failure = error
     proof = conclude(repository, point, proven, started=started, finished=now(), error=failure)
-    forget(repository, plan_retention(repository, STACK, Rules(keep_last=_KEPT), now=now), now=now)
+    forget(repository, plan_retention(repository, CANARY, Rules(keep_last=_KEPT), now=now), now=now)
     return proof
 
 

@@ -23,7 +23,8 @@ from holdfast.model.entry import Entry, InlineContent, Kind, Source
 from holdfast.model.ids import PointId
 from holdfast.model.manifest import Manifest
 from holdfast.model.snapshot import Snapshot, tags_for
-from holdfast.repository.archive import TreeArchiver, TreeStats
+from holdfast.repository.archive import TreeArchiver
+from holdfast.repository.file_capture import TreeStats
 from holdfast.repository.lock import Lock
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from holdfast.model.entry import Kind
 from holdfast.model.ids import BlobId
+from holdfast.model.words import many
 from holdfast.repository.gofields import go_mode, parse_time
 from holdfast.repository.pack import BlobKind
 from holdfast.repository.reader import BlobReader, walk
@@ -44,7 +45,7 @@ class Compared:
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        return f"{self.files:,} files, {self.directories:,} directories, {self.bytes:,} bytes"
+        return f"{many(self.files, 'file')}, {many(self.directories, 'directory')}, {many(self.bytes, 'byte')}"
 
 
 def compare_directory(reader: BlobReader, data: SnapshotData, directory: bytes, *, threads: int = 3) -> Compared:

@@ -12,6 +12,7 @@ from holdfast.config.postgres import Postgres
 from holdfast.errors import CorruptObject
 from holdfast.model.facts import PostgresFacts, differences
 from holdfast.model.manifest import Manifest
+from holdfast.model.words import many
 from holdfast.postgres.dump import GLOBALS, PostgresDump, database_name
 from holdfast.postgres.facts import cluster_facts
 from holdfast.postgres.load import Archive, check_target, load_database, load_globals, load_own_role
@@ -95,5 +96,13 @@ def prove_dump(facts: PostgresFacts, server: Server) -> tuple[str, list[str]]:
     found = cluster_facts(server, [database.name for database in facts.databases], digest=digest)
     rows = sum(table.rows for table in tables)
     how = "contents digested" if digest else "rows counted"
-    compared = f"{len(facts.databases)} databases, {len(tables)} tables, {rows:,} rows, {how}, {len(facts.roles)} roles"
+    compared = ", ".join(
+        (
+            many(len(facts.databases), "database"),
+            many(len(tables), "table"),
+            many(rows, "row"),
+            how,
+            many(len(facts.roles), "role"),
+        )
+    )
     return compared, differences(facts, found)

@@ -66,10 +66,13 @@ def with_found_stacks(config: Config, *names: str) -> Config:
     return _found(config, names).config
 
 
-def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[str]]:
+def chosen_stacks(
+    config: Config, names: Sequence[str], *, command: str = "holdfast backup"
+) -> tuple[Config, list[str]]:
     """The configuration with every stack that can be found, and those that are meant: the named, else the enabled.
 
-    Raises: ConfigError that names what there is; EngineUnavailable when a stack has to be found.
+    `command` is what can be run again with a name. Raises: ConfigError that names what there is; EngineUnavailable when
+    a stack has to be found.
     """
     found = _found(config, names)
     for name in names:
@@ -81,7 +84,7 @@ def chosen_stacks(config: Config, names: Sequence[str]) -> tuple[Config, list[st
             "no stack is meant",
             wanted="a stack's name, stacks in a configuration, or a label holdfast.enable",
             found=f"without being enabled: {others}" if others else "no stack",
-            hint=f"holdfast backup {others.partition(',')[0]}" if others else "holdfast backup --path DIR",
+            hint=f"{command} --stack {others.partition(',')[0]}" if others else "holdfast backup --path DIR",
         )
     for protection in found.protection:
         for line in protection.warnings if protection.stack in chosen else ():

@@ -19,7 +19,7 @@ from dataclasses import replace
 
 from holdfast.config.access import RepositoryAccess, StoreLimits
 from holdfast.errors import HoldfastError, ObjectExists, ObjectNotFound
-from holdfast.model.words import seconds, size
+from holdfast.model.words import many, seconds, size
 from holdfast.repository.gofields import parse_time
 from holdfast.repository.lock_objects import STALE_SECONDS, list_locks
 from holdfast.repository.repository import Repository, open_repository
@@ -148,7 +148,8 @@ def _repository(store: Store, access: RepositoryAccess, now: Callable[[], float]
     yield Finding(
         check="repository",
         verdict="fail" if damaged else "ok",
-        found=f"{repository.id[:10]}, {len(listed.snapshots)} snapshots" + (f", {damaged} damaged" if damaged else ""),
+        found=f"{repository.id[:10]}, {many(len(listed.snapshots), 'snapshot')}"
+        + (f", {damaged} damaged" if damaged else ""),
         hint="holdfast verify --read-data" if damaged else None,
     )
     yield from _locks(repository, now)

@@ -25,8 +25,9 @@ from holdfast.engine.hold import Holding
 from holdfast.errors import SourceError
 from holdfast.model import manifest as layout
 from holdfast.model.entry import ByteStream, Entry
-from holdfast.repository.archive import Parent, TreeArchiver, TreeStats
+from holdfast.repository.archive import Parent, TreeArchiver
 from holdfast.repository.content import find_node
+from holdfast.repository.file_capture import TreeStats
 from holdfast.repository.lock import Lock
 from holdfast.repository.overlay import overlaid
 from holdfast.repository.repository import Repository

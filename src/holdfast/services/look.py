@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from holdfast.config.fields import length, share
 from holdfast.errors import HoldfastError
 from holdfast.model.monitor import Finding, Sample, Trend
+from holdfast.model.snapshot import CANARY
 from holdfast.policy.freshness import Seen
 from holdfast.policy.served import UNSERVED, Promise, judge_unserved, still_wanted
 from holdfast.policy.space import judge_filesystem
@@ -22,7 +23,7 @@ from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
 from holdfast.services.history import recall, remember, series
 from holdfast.services.known import Known
-from holdfast.services.observe import CANARY, all_wanted, observe_repository, unreachable
+from holdfast.services.observe import all_wanted, observe_repository, unreachable
 from holdfast.services.observe_host import observe_engine, observe_filesystems
 from holdfast.services.observe_safety import observe_bucket, observe_keys, observe_wal
 from holdfast.services.outcomes import failures, judge_failures

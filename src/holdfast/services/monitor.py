@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING
 from holdfast.config.place import state_folder
 from holdfast.errors import ConfigError
 from holdfast.model.monitor import Severity
+from holdfast.model.snapshot import CANARY
 from holdfast.policy.accepted import without_accepted
 from holdfast.policy.cadence import next_moment
 from holdfast.policy.freshness import Seen, carried, started_and_ended, with_since
 from holdfast.services.known import Known, load_known, save_known
 from holdfast.services.look import Look
 from holdfast.services.notify import deliver, notices, ping, settled
-from holdfast.services.observe import CANARY
 from holdfast.services.report import MonitorReport, StackView, keep_report
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import msgspec
 from holdfast.config.fields import length, share
 from holdfast.errors import HoldfastError
 from holdfast.model.monitor import Finding, Severity
-from holdfast.model.snapshot import RestorePoint, restore_points
+from holdfast.model.snapshot import CANARY, RestorePoint, restore_points
 from holdfast.policy.cadence import tolerated_age
 from holdfast.policy.freshness import Seen, SourceSeen, Wanted, judge_stack, judge_verification
 from holdfast.policy.served import Origin
@@ -27,10 +27,6 @@ from holdfast.services.proofs import ProofRecord, Verification, proofs, verifica
 if TYPE_CHECKING:
     from holdfast.config.models import Config
     from holdfast.config.stack import Stack
-
-
-CANARY = "holdfast-canary"
-"""The stack of the canary (`services.canary`)."""
 
 
 class Observed(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from holdfast.errors import RestoreError, SnapshotNotFound
-from holdfast.model.snapshot import Snapshot, restore_points
+from holdfast.model.snapshot import Snapshot
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.gofields import unquote
 from holdfast.repository.reader import walk
@@ -30,26 +33,6 @@ if TYPE_CHECKING:
     from holdfast.engine.volumes import Volume
 
 
-def one_snapshot(repository: Repository, what: str, source: str | None) -> Snapshot:
-    """The one snapshot that is meant. Raises: SnapshotNotFound when there is none, or more than one."""
-    found = [s for s in repository.snapshots().snapshots if source is None or s.source == source]
-    points = restore_points(found)
-    if what == "latest":
-        chosen = list(points[-1].snapshots) if points else []
-    else:
-        chosen = [s for point in points if point.id == what for s in point.snapshots]
-        chosen = chosen or [s for s in found if s.id.startswith(what.lower())]
-    if len(chosen) != 1:
-        names = ", ".join(f"{s.source} {s.short_id}" for s in chosen[:6])
-        raise SnapshotNotFound(
-            "more than one snapshot is meant" if chosen else "no such snapshot or restore point",
-            which=what if source is None else f"{what} of {source}",
-            found=names or f"{len(found)} snapshots",
-            hint="add --source, or name the snapshot" if chosen else "holdfast list",
-        )
-    return chosen[0]
-
-
 def entries_of(
     repository: Repository, snapshot: Snapshot, path: str, *, recursive: bool
 ) -> Iterator[tuple[bytes, Node]]:
@@ -60,7 +43,7 @@ def entries_of(
     data = open_snapshot(repository, snapshot)
     at, tree = _clean(path), data.tree
     if at:
-        node = find_node(repository.reader, data.tree, at)
+        node = find_node(repository.reader, data.tree, at, hint=_look(snapshot))
         if node.type != "dir":
             yield at, node
             return
@@ -76,9 +59,9 @@ def entries_of(
 def content_of(repository: Repository, snapshot: Snapshot, path: str) -> Iterator[bytes]:
     """A file's content. Raises: SnapshotNotFound, RestoreError when it is no file, CorruptObject."""
     data = open_snapshot(repository, snapshot)
-    node = find_node(repository.reader, data.tree, _clean(path))
+    node = find_node(repository.reader, data.tree, _clean(path), hint=_look(snapshot))
     if node.type != "file":
-        raise RestoreError("this is not a regular file", which=path, found=f"a {node.type}", hint="holdfast ls")
+        raise RestoreError("this is not a regular file", which=path, found=node.type, hint=_look(snapshot, path))
     return stream_content(repository.reader, node)
 
 
@@ -137,6 +120,7 @@ def restore_parts(
         raise
     if in_place:
         shutil.rmtree(beside, ignore_errors=True)
+        report = msgspec.structs.replace(report, target=target)
     return report
 
 
@@ -159,8 +143,8 @@ def restore_parts_over_api(
 
 def _require_all(snapshot: Snapshot, missing: Sequence[str]) -> None:
     if missing:
-        hint = f"holdfast ls {snapshot.short_id} -R"
-        raise SnapshotNotFound("nothing in the snapshot matches", which=", ".join(missing), hint=hint)
+        which = ", ".join(missing)
+        raise SnapshotNotFound("nothing in the snapshot matches", which=which, hint=_look(snapshot, "-R"))
 
 
 def _put(beside: str, target: str, damaged: Sequence[str]) -> None:
@@ -203,6 +187,10 @@ def _remove(path: str) -> None:
         shutil.rmtree(path)
     else:
         os.unlink(path)
+
+
+def _look(snapshot: Snapshot, *more: str) -> str:
+    return shlex.join(["holdfast", "ls", snapshot.short_id, *more])
 
 
 def _clean(path: str) -> bytes:

@@ -5,27 +5,26 @@ Rules upheld here:
 - What is told of a plan is what it does not know: proofs that cannot be read protect nothing.
 - Nothing is forgotten while a snapshot cannot be read: it might be the newest, or the only whole one.
 - Only restore points of the named stack are looked at; what restic made itself is never touched.
+- Directories that were named on the command line share a stack, and nothing else: those of one host and one set of
+  directories are decided by themselves, as restic does.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
-from holdfast.config.models import Config
 from holdfast.errors import CorruptObject
 from holdfast.model.ids import PointId, SnapshotId
-from holdfast.model.snapshot import RestorePoint, restore_points
+from holdfast.model.snapshot import PATHS, RestorePoint, restore_points
 from holdfast.policy.incremental import depending
-from holdfast.policy.retention import Decision, Duration, Rules, decide
+from holdfast.policy.retention import Decision, Rules, decide
 from holdfast.repository.forgotten import forget_snapshot
 from holdfast.repository.repository import Repository
 from holdfast.services.bases import bases_of
 from holdfast.services.proofs import proofs
-from holdfast.services.stacks import stack_of
 from holdfast.services.wal_expiry import needed_points
 
 
@@ -56,32 +55,6 @@ class ForgetReport(msgspec.Struct, frozen=True, kw_only=True):
     snapshots: tuple[SnapshotId, ...]
 
 
-def rules_of(config: Config, stack: str) -> Rules | None:
-    """The rules that the configuration sets for a stack; None when it sets none. Raises: ConfigError."""
-    retention = stack_of(config, stack).retention
-    if retention is None:
-        return None
-    return Rules(
-        keep_last=retention.keep_last,
-        keep_hourly=retention.keep_hourly,
-        keep_daily=retention.keep_daily,
-        keep_weekly=retention.keep_weekly,
-        keep_monthly=retention.keep_monthly,
-        keep_yearly=retention.keep_yearly,
-        keep_within=parse_duration(retention.keep_within) if retention.keep_within else None,
-        recovery_window=parse_duration(retention.recovery_window) if retention.recovery_window else None,
-        timezone=config.timezone,
-    )
-
-
-def parse_duration(text: str) -> Duration:
-    """`1y6m2d12h` as a value. Raises: ValueError."""
-    found = re.fullmatch(r"(?=\d)(?:(\d+)y)?(?:(\d+)m)?(?:(\d+)d)?(?:(\d+)h)?", text)
-    if found is None or not any(int(part or 0) for part in found.groups()):
-        raise ValueError(f"not a duration: {text!r}, such as 1y6m2d12h")
-    return Duration(*(int(part or 0) for part in found.groups()))
-
-
 def plan_retention(
     repository: Repository, stack: str, rules: Rules, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> RetentionPlan:
@@ -93,7 +66,12 @@ def plan_retention(
     if rules.recovery_window is not None:
         needed = needed_points(repository, snapshots, rules.recovery_window, now=now())
     chains = depending([base for base, _ in bases_of(repository, snapshots, strict=True)])
-    decisions = decide(points, rules, now=now(), proven=proven, needed=needed, builds_on=chains)
+    decisions = [
+        decision
+        for alike in (_alike(points) if stack == PATHS else [points])
+        for decision in decide(alike, rules, now=now(), proven=proven, needed=needed, builds_on=chains)
+    ]
+    decisions.sort(key=lambda decision: (decision.time, decision.point), reverse=True)
     return RetentionPlan(stack=stack, rules=rules, decisions=tuple(decisions), notes=tuple(map(str, found.damaged)))
 
 
@@ -121,6 +99,16 @@ def snapshots_of(repository: Repository, plan: RetentionPlan) -> frozenset[Snaps
     gone = {decision.point for decision in plan.remove}
     points = _points(repository, plan.stack)
     return frozenset(snapshot.id for point in points if point.id in gone for snapshot in point.snapshots)
+
+
+def _alike(points: Sequence[RestorePoint]) -> Iterable[list[RestorePoint]]:
+    """The points of one host and one set of directories; one that is not whole is with those that it was to be like."""
+    groups: dict[frozenset[tuple[str, str]], list[RestorePoint]] = {}
+    for point in sorted(points, key=lambda point: not point.complete):
+        key = frozenset((snapshot.hostname, snapshot.source) for snapshot in point.snapshots)
+        meant = (known for known in groups if known >= key and len(known) == point.snapshots[0].parts)
+        groups.setdefault(next(meant, key), []).append(point)
+    return groups.values()
 
 
 def _points(repository: Repository, stack: str) -> list[RestorePoint]:

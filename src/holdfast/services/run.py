@@ -13,8 +13,9 @@ from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import Snapshot
 from holdfast.model.words import files
-from holdfast.repository.archive import Parent, TreeStats
+from holdfast.repository.archive import Parent
 from holdfast.repository.blobs import DEFAULT_LEVEL
+from holdfast.repository.file_capture import TreeStats
 from holdfast.repository.repository import Repository
 from holdfast.repository.snapshot import EPOCH
 

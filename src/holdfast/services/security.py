@@ -24,11 +24,11 @@ _SOCKETS = ("docker.sock", "containerd.sock", "podman.sock")
 
 def examine_containers(described: Iterable[Mapping[str, Any]]) -> Iterator[Finding]:
     """Running containers that own the host, of those that the engine describes."""
-    from holdfast.engine.sandbox import LABEL
+    from holdfast.engine.inventory import is_ours
 
     for container in described:
         running = (container.get("State") or {}).get("Running")
-        if running and LABEL not in (container["Config"].get("Labels") or {}):
+        if running and not is_ours(container["Config"].get("Labels") or {}):
             yield from judge_container(container)
 
 

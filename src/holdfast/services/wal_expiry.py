@@ -52,7 +52,7 @@ class WalExpiryReport(msgspec.Struct, frozen=True, kw_only=True):
 
 def windows_of(config: Config) -> dict[str, Duration | None]:
     """The recovery window of each stack; None where none is set."""
-    from holdfast.services.retention import rules_of
+    from holdfast.services.rules import rules_of
 
     found = {}
     for name in config.stacks:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -109,7 +110,9 @@ class TreeSource:
         try:
             status = os.stat(self.root)
         except FileNotFoundError as error:
-            raise SourceNotFound("there is no such directory", which=os.fsdecode(self.root)) from error
+            path = os.fsdecode(self.root)
+            hint = f"ls -ld {shlex.quote(os.path.dirname(path))}"
+            raise SourceNotFound("there is no such directory", which=path, hint=hint) from error
         except OSError as error:
             raise self._unreadable(self.root, error) from error
         if not stat.S_ISDIR(status.st_mode):

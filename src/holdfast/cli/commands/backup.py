@@ -10,9 +10,10 @@ import click
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
 from holdfast.errors import ConfigError
+from holdfast.model.snapshot import PATHS
 
 if TYPE_CHECKING:
-    from holdfast.repository.archive import TreeStats
+    from holdfast.repository.file_capture import TreeStats
     from holdfast.services.backup import BackupReport, OnProgress
 
 INCOMPLETE = 3
@@ -83,7 +84,7 @@ def _back_up_paths(
     with access.open(beside=True) as repository:
         return take_backup(
             repository,
-            "paths",
+            PATHS,
             [TreeSource(path, label=f"path:{path}", exclude=exclude) for path in full],
             allow_empty=allow_empty,
             on_progress=on_progress,
@@ -101,7 +102,7 @@ def show_report(report: BackupReport) -> None:
         )
         if source.held:
             held = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in source.held.items())
-            text.show(f"  held: {held}; {source.reread} files read meanwhile")
+            text.show(f"  held: {held}; {text.files(source.reread)} read meanwhile")
         for line in source.notes[:_SHOWN]:
             text.show(f"  note: {line}")
         if len(source.notes) > _SHOWN:

@@ -15,14 +15,15 @@ from holdfast.model.definition import DEFINITION, KIND, masked
 @repository_options
 @click.argument("what")
 @click.argument("path")
-@click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
+@click.option("--source", metavar="NAME", help="Only this source, as `holdfast list` shows it: volume:app-data.")
 @click.option("--reveal", is_flag=True, help="Show the secrets in a stack's description, too.")
 def command(access: Access, what: str, path: str, source: str | None, reveal: bool) -> None:
     """Write the file PATH of WHAT (a snapshot, a restore point, or `latest`) to standard output.
 
     In a stack's description the values of environment variables are masked, unless --reveal is given.
     """
-    from holdfast.services.parts import content_of, one_snapshot
+    from holdfast.services.choosing import one_snapshot
+    from holdfast.services.parts import content_of
 
     out = sys.stdout.buffer
     with access.open() as repository:

@@ -14,15 +14,21 @@ from holdfast.errors import DrillFailed
 
 @click.command()
 @repository_options
-@click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack of the configuration.")
-@click.option("--point", default="latest", show_default=True, help="The restore point: its id, latest, random.")
-def command(access: Access, stacks: tuple[str, ...], point: str) -> None:
-    """Prove restore points of the configuration's stacks. Production is not touched."""
+@click.argument("names", nargs=-1, metavar="[STACK]...")
+@click.option("--stack", "stacks", multiple=True, metavar="NAME", help="Only this stack; the same as naming it.")
+@click.option(
+    "--point", default="latest", show_default=True, metavar="POINT", help="The restore point: its id, latest, random."
+)
+def command(access: Access, names: tuple[str, ...], stacks: tuple[str, ...], point: str) -> None:
+    """Prove restore points: of the named stacks, else of those of the configuration and of labels.
+
+    Production is not touched. A stack that is only found (a Compose project) needs no configuration.
+    """
     from holdfast.services.drill import drill
 
-    config = access.config()
+    stacks = (*names, *stacks)
     if point not in ("latest", "random") and len(stacks) != 1:
-        raise click.UsageError("--point goes with one --stack")
+        raise click.UsageError("--point goes with one stack")
     config, chosen = access.stacks(stacks)
     with access.open() as repository:
         proofs = [drill(config, repository, name, point, now=lambda: datetime.now(UTC)) for name in chosen]

@@ -11,7 +11,7 @@ from holdfast.cli import text
 from holdfast.cli.commands.prune import remembered
 from holdfast.cli.commands.prune import show_report as show_prune
 from holdfast.cli.options import Access, repository_options
-from holdfast.errors import ConfigError
+from holdfast.errors import ConfigError, SnapshotNotFound
 from holdfast.policy.retention import Rules
 from holdfast.repository.repository import Repository
 from holdfast.services.outcomes import outcome
@@ -19,10 +19,10 @@ from holdfast.services.retention import (
     ForgetReport,
     RetentionPlan,
     forget,
-    parse_duration,
     plan_retention,
     snapshots_of,
 )
+from holdfast.services.rules import parse_duration
 
 if TYPE_CHECKING:
     from holdfast.services.wal_expiry import WalExpiryReport
@@ -70,6 +70,8 @@ def command(
     todo = _rules(access, stacks, given)
     with access.open() as repository:
         plans = [plan_retention(repository, stack, rules) for stack, rules in todo]
+        if not given.empty:
+            _require_points(repository, plans[0])
         for plan in () if access.json else plans:
             _show(plan, dry_run=dry_run)
         reports = [] if dry_run else [_forget(repository, plan) for plan in plans]
@@ -96,7 +98,7 @@ def _undo(access: Access, what: str) -> None:
     if access.json:
         text.show_json(report)
     else:
-        text.show(f"{what}: there again, {len(report.snapshots)} snapshots")
+        text.show(f"{what}: there again, {text.many(len(report.snapshots), 'snapshot')}")
         text.show("the next retention run forgets it again, unless the rules are changed so that they keep it")
 
 
@@ -116,7 +118,7 @@ def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> list[tuple[
         if len(stacks) != 1:
             raise click.UsageError("rules on the command line go with one --stack NAME")
         return [(stacks[0], given)]
-    from holdfast.services.retention import rules_of
+    from holdfast.services.rules import rules_of
 
     config, chosen = access.stacks(stacks)
     found = [(name, rules_of(config, name)) for name in chosen]
@@ -128,6 +130,18 @@ def _rules(access: Access, stacks: tuple[str, ...], given: Rules) -> list[tuple[
             hint="without rules everything stays",
         )
     return todo
+
+
+def _require_points(repository: Repository, plan: RetentionPlan) -> None:
+    """A name that nothing has is a slip: rules of the command line are not those of a stack that is to come."""
+    if not plan.decisions:
+        others = sorted({snapshot.stack for snapshot in repository.snapshots().snapshots if snapshot.stack})
+        raise SnapshotNotFound(
+            "the stack has no restore point",
+            which=plan.stack,
+            found=f"those of {', '.join(others)}" if others else None,
+            hint="holdfast list",
+        )
 
 
 def _timezone(access: Access) -> str:

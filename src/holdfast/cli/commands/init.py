@@ -20,4 +20,4 @@ def command(access: Access) -> None:
             text.show_json({"id": repository.id, "location": repository.location})
             return
         text.show(f"made the repository {repository.id[:10]} at {repository.location}")
-        text.show("next: holdfast backup --path DIR, or holdfast backup with a configuration")
+        text.show("next: holdfast backup --path DIR, or holdfast backup STACK: holdfast plan shows the stacks")

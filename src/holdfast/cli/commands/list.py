@@ -18,19 +18,22 @@ if TYPE_CHECKING:
 
 @click.command()
 @repository_options
-@click.option("--stack", help="Only this stack.")
+@click.option("--stack", metavar="NAME", help="Only this stack.")
 @click.option("--snapshots", "by_snapshot", is_flag=True, help="One line per snapshot instead of per restore point.")
 def command(access: Access, stack: str | None, by_snapshot: bool) -> None:
     """List restore points, oldest first. Needs nothing but the repository and its password."""
     with access.open() as repository:
         listed = repository.snapshots()
-        points = [point for point in restore_points(listed.snapshots) if stack is None or point.stack == stack]
+        known = restore_points(listed.snapshots)
+        points = [point for point in known if stack is None or point.stack == stack]
         recoverable = _recoverable(repository, points)
     snapshots = [snapshot for point in points for snapshot in point.snapshots]
     if access.json:
         text.show_json(
             {"points": points, "recoverable": recoverable, "damaged": [error.as_dict() for error in listed.damaged]}
         )
+    elif not points:
+        text.show(_nothing(known, stack))
     elif by_snapshot:
         text.show(_by_snapshot(snapshots))
     else:
@@ -54,6 +57,15 @@ def _recoverable(repository: Repository, points: list[RestorePoint]) -> dict[Poi
     return recoverable_points(repository, points)
 
 
+def _nothing(known: list[RestorePoint], stack: str | None) -> str:
+    others = ", ".join(sorted({point.stack or "(restic)" for point in known}))
+    return (
+        f"no restore points of {stack}; there are those of {others}"
+        if others
+        else "no restore points yet: holdfast backup"
+    )
+
+
 def _state(point: RestorePoint, recoverable: dict[PointId, bool]) -> str:
     if not point.complete:
         return f"{len(point.snapshots)} of {point.snapshots[0].parts}"
@@ -62,8 +74,6 @@ def _state(point: RestorePoint, recoverable: dict[PointId, bool]) -> str:
 
 
 def _by_point(points: list[RestorePoint], recoverable: dict[PointId, bool]) -> str:
-    if not points:
-        return "no restore points yet: holdfast backup"
     rows = [
         (
             point.id if point.stack else point.id[:8],
@@ -78,8 +88,6 @@ def _by_point(points: list[RestorePoint], recoverable: dict[PointId, bool]) -> s
 
 
 def _by_snapshot(snapshots: list[Snapshot]) -> str:
-    if not snapshots:
-        return "no snapshots yet: holdfast backup"
     rows = [
         (snapshot.short_id, text.moment(snapshot.time), snapshot.hostname, snapshot.stack or "-", snapshot.source)
         for snapshot in snapshots

@@ -10,7 +10,6 @@ import msgspec
 
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
-from holdfast.errors import SnapshotNotFound
 from holdfast.model.words import printable
 from holdfast.repository.gofields import parse_time, unix_mode
 from holdfast.repository.tree import Node, link_target
@@ -35,22 +34,21 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 @repository_options
 @click.argument("what")
 @click.argument("path", default="")
-@click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
+@click.option("--source", metavar="NAME", help="Only this source, as `holdfast list` shows it: volume:app-data.")
 @click.option("--recursive", "-R", is_flag=True, help="Everything below, too.")
 def command(access: Access, what: str, path: str, source: str | None, recursive: bool) -> None:
     """List what is in WHAT (a snapshot, a restore point, or `latest`), below PATH if one is given."""
-    from holdfast.services.parts import entries_of, one_snapshot
+    from holdfast.services.choosing import one_snapshot
+    from holdfast.services.parts import entries_of
 
     with access.open() as repository:
         snapshot = one_snapshot(repository, what, source)
         found = [_listed(name, node) for name, node in entries_of(repository, snapshot, path, recursive=recursive)]
-    if not found and path:
-        raise SnapshotNotFound("the directory is empty", which=path)
     if access.json:
         text.show_json(found)
         return
     for entry in found:
-        arrow = f" -> {entry.target}" if entry.target else ""
+        arrow = f" -> {printable(entry.target)}" if entry.target else ""
         text.show(f"{entry.mode} {entry.uid:>6} {entry.gid:>6} {entry.size:>14,}  {printable(entry.path)}{arrow}")
 
 

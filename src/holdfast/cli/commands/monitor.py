@@ -49,7 +49,7 @@ def command(access: Access) -> int:
 
 
 def _show(report: MonitorReport) -> None:
-    text.show(f"{report.host}: {counted(report.findings)} about {len(report.stacks)} stacks")
+    text.show(f"{report.host}: {counted(report.findings)} about {text.many(len(report.stacks), 'stack')}")
     for line in finding_lines(report.findings):
         text.show(line)
     for finding in report.ended:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import click
@@ -12,6 +14,9 @@ from holdfast.errors import ConfigError
 
 if TYPE_CHECKING:
     from holdfast.policy.protection import Item, StackProtection
+
+
+_ANONYMOUS = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 
 
 @click.command()
@@ -26,8 +31,14 @@ def command(access: Access, stacks: tuple[str, ...]) -> None:
 
     found = discover(access.config_or_default()).protection
     if unknown := set(stacks) - {protection.stack for protection in found}:
-        names = ", ".join(sorted(p.stack for p in found if p.stack)) or "none"
-        raise ConfigError("there is no such stack", which=", ".join(sorted(unknown)), wanted=f"one of {names}")
+        names = ", ".join(sorted(p.stack for p in found if p.stack))
+        raise ConfigError(
+            "there is no such stack",
+            which=", ".join(sorted(unknown)),
+            wanted=f"one of {names}" if names else None,
+            found=None if names else "no stack on this engine",
+            hint="holdfast plan",
+        )
     chosen = [protection for protection in found if not stacks or protection.stack in stacks]
     if access.json:
         text.show_json(chosen)
@@ -44,11 +55,12 @@ def _show_unprotected(found: list[StackProtection]) -> None:
         text.show("everything that was found is protected" if found else "the engine holds no stack, no volume")
         return
     text.show(f"NOT PROTECTED: {len(lost)} that would be lost")
-    for protection, item in lost:
-        text.show(f"  {item.what}{f' of stack {protection.stack}' if protection.stack else ''}: {item.how}")
-        text.show(f"      because: {item.rule}")
-        if item.hint:
-            text.show(f"      hint: {item.hint}")
+    for hint, alike in groupby(lost, lambda found: found[1].hint):
+        for protection, item in alike:
+            text.show(f"  {item.what}{f' of stack {protection.stack}' if protection.stack else ''}: {item.how}")
+            text.show(f"      because: {item.rule}")
+        if hint:
+            text.show(f"      to do: {hint}")
 
 
 def _show_stack(protection: StackProtection) -> None:
@@ -66,4 +78,4 @@ def _show_stack(protection: StackProtection) -> None:
 
 
 def _row(item: Item) -> tuple[str, ...]:
-    return (item.what, item.state, item.how, item.when or "-", item.rule)
+    return (_ANONYMOUS.sub(r"\1…", item.what), item.state, item.how, item.when or "-", item.rule)

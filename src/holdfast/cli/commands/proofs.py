@@ -32,7 +32,7 @@ def command(access: Access, stacks: tuple[str, ...], expected: tuple[str, ...]) 
     if access.json:
         text.show_json({"proofs": [_plain(r) for r in chosen], "heads": found.heads, "problems": found.problems})
     else:
-        _show(found, chosen)
+        _show(found, chosen, stacks)
     if found.problems:
         raise ProofsNotWhole(
             "a proof was removed or altered",
@@ -42,12 +42,13 @@ def command(access: Access, stacks: tuple[str, ...], expected: tuple[str, ...]) 
         )
 
 
-def _show(found: Proofs, chosen: list[ProofRecord]) -> None:
+def _show(found: Proofs, chosen: list[ProofRecord], stacks: tuple[str, ...]) -> None:
     if chosen:
         heads = ("FINISHED", "STACK", "RESTORE POINT", "VERDICT", "RTO", "RPO", "DIGEST")
         text.show(text.table(heads, map(_row, chosen)))
     else:
-        text.show("no proofs yet: holdfast drill")
+        of = f" of {', '.join(stacks)}" if stacks else ""
+        text.show(f"no proofs{of} yet: holdfast drill")
     for line in found.problems:
         text.show(f"problem: {line}")
     if not found.problems and found.heads:

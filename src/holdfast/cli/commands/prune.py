@@ -59,25 +59,25 @@ def show_report(report: PruneReport) -> None:
     """What a prune did, for people."""
     would = "would be " if report.dry_run else ""
     text.show(
-        f"{report.packs_before} packs, {text.size(report.bytes_before)}, "
+        f"{text.many(report.packs_before, 'pack')}, {text.size(report.bytes_before)}, "
         f"of which {text.size(report.bytes_unused)} unused"
     )
     if report.dry_run:
         _show_plan(report)
     text.show(
-        f"{would}deleted: {report.packs_deleted} packs, {report.packs_orphaned} left by broken uploads; "
+        f"{would}deleted: {text.many(report.packs_deleted, 'pack')}, {report.packs_orphaned} left by broken uploads; "
         f"{would}rewritten: {report.packs_repacked}; {text.size(report.bytes_freed)} freed "
         f"in {text.seconds(report.seconds)}"
     )
     if report.next_due is not None:
         text.show(
-            f"{would}marked: {report.packs_marked} packs, {text.size(report.bytes_marked)}: deleted by the first prune "
-            f"after {text.moment(report.next_due)}, or now with --now"
+            f"{would}marked: {text.many(report.packs_marked, 'pack')}, {text.size(report.bytes_marked)}: "
+            f"deleted by the first prune after {text.moment(report.next_due)}, or now with --now"
         )
     if report.undoable:
         text.show(f"{report.undoable} forgotten snapshots can still come back: holdfast forget --undo POINT")
     if report.packs_fresh:
-        text.show(f"left alone: {report.packs_fresh} packs without an index that are too young")
+        text.show(f"left alone: {text.many(report.packs_fresh, 'pack')} without an index, too young")
 
 
 def _show_plan(report: PruneReport) -> None:

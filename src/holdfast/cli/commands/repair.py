@@ -32,8 +32,8 @@ def index_command(access: Access, read_all_packs: bool, dry_run: bool) -> int:
         return PARTIAL if report.lost else 0
     would = "would be " if dry_run else ""
     text.show(
-        f"index: {report.files_kept} files kept, {report.files_replaced} {would}replaced; "
-        f"{report.packs_read} of {report.packs} packs told what they hold"
+        f"index: {text.files(report.files_kept)} kept, {report.files_replaced} {would}replaced; "
+        f"{report.packs_read} of {text.many(report.packs, 'pack')} told what they hold"
     )
     for line in report.lost:
         text.show(f"lost: {line}")

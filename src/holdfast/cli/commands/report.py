@@ -51,4 +51,7 @@ def _write(path: str, data: bytes) -> None:
             file.write(data)
         os.replace(part, path)
     except OSError as error:
-        raise ConfigError("cannot write the report", which=path, found=error.strerror or str(error)) from error
+        hint = f"ls -ld {os.path.dirname(os.path.abspath(path))}"
+        raise ConfigError(
+            "cannot write the report", which=path, found=error.strerror or str(error), hint=hint
+        ) from error

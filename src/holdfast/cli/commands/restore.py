@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +11,12 @@ import click
 from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
 from holdfast.cli.recovery import Recovery, recovery_options
-from holdfast.errors import CorruptObject, SnapshotNotFound
-from holdfast.model.snapshot import Snapshot, restore_points
+from holdfast.cli.restored import end, folder_name, show_report
+from holdfast.services.choosing import chosen_snapshots
 from holdfast.services.restore import RestoreReport, restore_directory
 
 if TYPE_CHECKING:
     from holdfast.repository.repository import Repository
-    from holdfast.services.delta import DeltaReport
-
-_SHOWN = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,9 +44,15 @@ class Asked:
 @click.command()
 @repository_options
 @click.argument("what", default="latest")
-@click.option("--to", "target", type=click.Path(file_okay=False), help="Directory to restore into: empty or missing.")
-@click.option("--point", default="latest", show_default=True, help="With a stack: the restore point.")
-@click.option("--source", help="Only this source, as `holdfast list` shows it: volume:app-data.")
+@click.option(
+    "--to",
+    "target",
+    metavar="DIR",
+    type=click.Path(file_okay=False),
+    help="Directory to restore into: empty or missing.",
+)
+@click.option("--point", default="latest", show_default=True, metavar="POINT", help="With a stack: the restore point.")
+@click.option("--source", metavar="NAME", help="Only this source, as `holdfast list` shows it: volume:app-data.")
 @click.option(
     "--include",
     "patterns",
@@ -60,7 +62,7 @@ class Asked:
 )
 @click.option("--to-volume", metavar="NAME", help="Restore into a new Docker volume of this name.")
 @click.option("--in-place", is_flag=True, help="With --include: replace what matches in the source's own place.")
-@click.option("--stack", help="Restore this stack of the configuration: its volumes and databases.")
+@click.option("--stack", metavar="NAME", help="Restore this stack of the configuration: its volumes and databases.")
 @click.option("--replace", is_flag=True, help="Replace what is there; it is kept until the new data is whole.")
 @click.option(
     "--delta", is_flag=True, help="With --to: bring a directory that holds an older copy up to date in place."
@@ -101,7 +103,7 @@ def command(access: Access, recovery: Recovery | None, **options: Any) -> None:
     elif asked.stack is not None:
         from holdfast.cli.stack import restore_stack
 
-        end(access, restore_stack(access, asked.stack, asked.what, replace=asked.replace, dry_run=asked.dry_run))
+        restore_stack(access, asked.stack, asked.what, replace=asked.replace, dry_run=asked.dry_run)
     else:
         _rebuild(access, asked)
 
@@ -109,7 +111,9 @@ def command(access: Access, recovery: Recovery | None, **options: Any) -> None:
 def _recover(access: Access, recovery: Recovery, asked: Asked) -> None:
     if asked.replace or asked.is_part:
         raise click.UsageError("a recovery never replaces anything: it goes into a new volume or directory (--to)")
-    recovery.run(access, asked.stack or asked.what, asked.source, to=asked.target, dry_run=asked.dry_run)
+    from holdfast.cli.pitr import recover
+
+    recover(access, recovery, asked.stack or asked.what, asked.source, to=asked.target, dry_run=asked.dry_run)
 
 
 def _part(access: Access, asked: Asked) -> None:
@@ -129,20 +133,6 @@ def _rebuild(access: Access, asked: Asked) -> None:
     rebuild_stack(access, asked.what, asked.point, replace=asked.replace, dry_run=asked.dry_run)
 
 
-def end(access: Access, reports: Sequence[RestoreReport | DeltaReport]) -> None:
-    """Show what was done as JSON where that was asked for. Raises: CorruptObject when something was lost."""
-    if access.json:
-        text.show_json(reports)
-    damaged = [line for report in reports for line in report.damaged]
-    if damaged:
-        raise CorruptObject(
-            f"{len(damaged)} entries could not be restored, everything else was",
-            which=reports[0].target,
-            found=damaged[0],
-            hint="an older snapshot may have them whole: holdfast list",
-        )
-
-
 def _delta(access: Access, asked: Asked) -> None:
     if asked.target is None or asked.is_part:
         raise click.UsageError("--delta needs a directory that holds a copy, and brings all of it: --to DIR")
@@ -159,7 +149,7 @@ def _to_directory(
     listed = repository.snapshots()
     for error in listed.damaged:
         text.tell(f"holdfast: damaged: {error}")
-    chosen = choose(listed.snapshots, what, source)
+    chosen = chosen_snapshots(listed.snapshots, what, source)
     reports = []
     progress = text.Progress(quiet=access.json)
     for snapshot in chosen:
@@ -176,44 +166,3 @@ def _to_directory(
         if not access.json:
             show_report(report)
     return reports
-
-
-def choose(snapshots: tuple[Snapshot, ...], what: str, source: str | None) -> list[Snapshot]:
-    """The snapshots that WHAT means: one by its id, all of a restore point, or those of the newest whole point."""
-    wanted = [snapshot for snapshot in snapshots if source is None or snapshot.source == source]
-    points = restore_points(wanted)
-    if what == "latest":
-        whole = [point for point in points if point.complete or source is not None]
-        found = list((whole or points)[-1].snapshots) if points else []
-    else:
-        named = [point for point in points if point.id == what]
-        found = [s for s in wanted if s.id.startswith(what.lower())] if not named else list(named[-1].snapshots)
-        if not named and len(found) > 1:
-            ids = ", ".join(snapshot.id[:16] for snapshot in found[:4])
-            raise SnapshotNotFound("more than one snapshot begins so", which=what, found=ids, hint="holdfast list")
-    if not found:
-        raise SnapshotNotFound(
-            "no such snapshot or restore point",
-            which=what if source is None else f"{what} of {source}",
-            found=f"{len(snapshots)} snapshots",
-            hint="holdfast list",
-        )
-    return found
-
-
-def folder_name(source: str) -> str:
-    """A directory name for a source: `volume:app-data` → `volume-app-data`."""
-    return "".join(char if char.isalnum() or char in "-_." else "-" for char in source).strip("-.") or "source"
-
-
-def show_report(report: RestoreReport) -> None:
-    """What was restored, for people."""
-    text.show(
-        f"restored {report.source} ({report.snapshot[:8]}) to {report.target}: {text.files(report.files)}, "
-        f"{text.size(report.bytes)} in {text.seconds(report.seconds)}"
-    )
-    for title, lines in (("lost", report.damaged), ("note", report.notes)):
-        for line in lines[:_SHOWN]:
-            text.show(f"  {title}: {line}")
-        if len(lines) > _SHOWN:
-            text.show(f"  {title}: … and {len(lines) - _SHOWN} more (--json shows all)")

@@ -43,7 +43,8 @@ def command(access: Access, read_data: float | None) -> None:
             repository,
             read_share=read_data or 0.0,
             on_progress=lambda done: progress.update(
-                f"{done.packs_read} packs read, {text.size(done.bytes_read)}, {done.trees} trees"
+                f"{text.many(done.packs_read, 'pack')} read, {text.size(done.bytes_read)}, "
+                f"{text.many(done.trees, 'tree')}"
             ),
         )
         progress.clear()
@@ -56,7 +57,7 @@ def command(access: Access, read_data: float | None) -> None:
         raise VerificationFailed(
             f"{len(report.problems)} problems found",
             which=location,
-            found=f"{len(report.affected)} files affected",
+            found=f"{text.files(len(report.affected))} affected",
             hint="what is not named is whole; back up again now: files still at their source are stored anew",
         )
 
@@ -68,8 +69,10 @@ def _show(report: VerifyReport) -> None:
         if len(lines) > _SHOWN:
             text.show(f"{title}: … and {len(lines) - _SHOWN} more (--json shows all)")
     text.show(
-        f"checked {report.snapshots} snapshots, {report.trees} trees, {report.blobs} blobs in {report.packs} packs; "
-        f"read {report.packs_read} packs ({text.size(report.bytes_read)}) in {text.seconds(report.seconds)}"
+        f"checked {text.many(report.snapshots, 'snapshot')}, {text.many(report.trees, 'tree')}, "
+        f"{text.many(report.blobs, 'blob')} in {text.many(report.packs, 'pack')}; "
+        f"read {text.many(report.packs_read, 'pack')} ({text.size(report.bytes_read)}) "
+        f"in {text.seconds(report.seconds)}"
     )
     if report.ok:
         text.show("no damage found")

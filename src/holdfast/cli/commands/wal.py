@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +44,7 @@ def _sources(access: Access, stacks: tuple[str, ...], source: str | None) -> tup
     return config, wal_sources(config, chosen, source)
 
 
-@command.command()
+@command.command(short_help="Show what the servers need; with --apply make it so.")
 @repository_options
 @_choose
 @click.option("--apply", "apply", is_flag=True, help="Change what can be changed without a restart.")
@@ -108,7 +109,7 @@ def run(access: Access, stacks: tuple[str, ...], source: str | None, no_base: bo
     _run(access, stacks, source, base=not no_base)
 
 
-@command.command()
+@command.command(short_help="As run, over slots only, without base backups.")
 @repository_options
 @_choose
 def receive(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
@@ -154,24 +155,23 @@ def _run_all(runners: list[WalRunner], stop: threading.Event) -> None:
             failed.append(error)
             stop.set()
 
-    threads = [threading.Thread(target=work, args=(runner,), name="wal") for runner in runners]
-    for thread in threads:
-        thread.start()
-    try:
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(0.5)
-    except KeyboardInterrupt:
-        text.tell("holdfast: stopping, shipping what has come")
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
+    # Not Thread.join: a signal that interrupts it makes Python take the thread for ended, and nothing waits for it.
+    with ThreadPoolExecutor(max(1, len(runners)), "wal") as pool:
+        works = [pool.submit(work, runner) for runner in runners]
+        try:
+            wait(works)
+        except KeyboardInterrupt:
+            text.tell("holdfast: stopping, shipping what has come")
+        finally:
+            stop.set()
+            wait(works)
+    for done in works:
+        done.result()
     if failed:
         raise failed[0]
 
 
-@command.command()
+@command.command(short_help="Show what is archived and recoverable, and what is wrong.")
 @repository_options
 @_choose
 def status(access: Access, stacks: tuple[str, ...], source: str | None) -> None:
@@ -214,14 +214,14 @@ def expire_by_configuration(access: Access, *, dry_run: bool) -> list[WalExpiryR
         reports = expire_wal(repository, windows_of(config), dry_run=dry_run)
     for report in () if access.json else reports:
         would = "would be " if dry_run else ""
-        freed = f"{report.files_removed} files {would}removed, {text.size(report.bytes_freed)} freed"
+        freed = f"{text.files(report.files_removed)} {would}removed, {text.size(report.bytes_freed)} freed"
         text.show(f"WAL of cluster {report.system}: {freed}")
         for line in report.lines:
             text.show(f"  {line}")
     return reports
 
 
-@command.command()
+@command.command(short_help="Fetch one WAL file: the restore_command.")
 @repository_options
 @click.option("--system", required=True, metavar="ID", help="The cluster's system identifier.")
 @click.argument("name")
