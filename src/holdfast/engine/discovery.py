@@ -13,6 +13,7 @@ from typing import Any
 
 from holdfast.engine.client import Engine, check_name
 from holdfast.errors import SourceNotFound, SourceUnreadable
+from holdfast.model.inventory import namespaces_of
 
 COMPOSE_PROJECT = "com.docker.compose.project"
 
@@ -46,6 +47,7 @@ class Container:
     networks: Mapping[str, str]
     mounts: tuple[Mount, ...]
     environment: Mapping[str, str] = field(repr=False)
+    joins: tuple[str, ...] = ()
 
     @property
     def running(self) -> bool:
@@ -119,6 +121,7 @@ def parse_container(found: Mapping[str, Any]) -> Container:
         networks={name: (network or {}).get("IPAddress") or "" for name, network in networks.items()},
         mounts=tuple(_mount(mount) for mount in found.get("Mounts") or ()),
         environment=dict(_pair(line) for line in config.get("Env") or ()),
+        joins=namespaces_of(found.get("HostConfig") or {}),
     )
 
 

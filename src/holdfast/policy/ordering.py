@@ -1,4 +1,7 @@
-"""In which order the containers of a stack stop and start: what others depend on stops last and starts first. Pure."""
+"""In which order the containers of a stack stop and start: what others depend on stops last and starts first. Pure.
+
+A container depends on the services that its Compose label names, and on those whose network or processes it shares.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,9 @@ from holdfast.model.inventory import DEPENDS_ON, FoundContainer
 
 
 def start_order(containers: Sequence[FoundContainer]) -> list[FoundContainer]:
-    """Containers, each after those that its Compose service depends on. A circle is cut where it is met."""
+    """Containers, each after those that it depends on. A circle is cut where it is met."""
     by_service: dict[str, list[FoundContainer]] = {}
+    services = {key: container.service for container in containers for key in (container.id, container.name)}
     for container in containers:
         by_service.setdefault(container.service, []).append(container)
     ordered: list[FoundContainer] = []
@@ -20,7 +24,7 @@ def start_order(containers: Sequence[FoundContainer]) -> list[FoundContainer]:
             return
         visited.add(service)
         for container in by_service[service]:
-            for needed in dependencies(container):
+            for needed in (*dependencies(container), *(services.get(joined, "") for joined in container.joins)):
                 if needed in by_service:
                     visit(needed)
         ordered.extend(sorted(by_service[service], key=lambda container: container.name))

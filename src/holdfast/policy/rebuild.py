@@ -9,12 +9,12 @@ Rules upheld here:
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from holdfast.model.definition import ContainerDefinition, StackDefinition
-from holdfast.model.inventory import PROJECT, Inventory
+from holdfast.model.inventory import PROJECT, Inventory, namespaces_of
 
 State = Literal["missing", "empty", "holds data"]
 
@@ -74,6 +74,13 @@ def mounts_of(container: ContainerDefinition) -> dict[str, str]:
         if mount.get("Type") in ("volume", "bind") and mount.get("Source"):
             found[str(mount["Target"])] = str(mount["Source"])
     return found
+
+
+def needed_by(host_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The containers, by id or name, without which another can be neither made nor started."""
+    volumes = (str(each).partition(":")[0] for each in host_config.get("VolumesFrom") or ())
+    links = (str(each).partition(":")[0].lstrip("/") for each in host_config.get("Links") or ())
+    return tuple(dict.fromkeys([*namespaces_of(host_config), *volumes, *links]))
 
 
 def data_place(mounts: Mapping[str, str], directory: str) -> tuple[str, str] | None:

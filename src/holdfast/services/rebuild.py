@@ -26,7 +26,7 @@ from holdfast.engine.volumes import create_volume, remove_volume
 from holdfast.errors import CorruptObject, HoldfastError, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
 from holdfast.model.definition import FILES, IMAGES, ContainerDefinition
 from holdfast.model.snapshot import Snapshot
-from holdfast.policy.rebuild import RebuildPlan, plan_rebuild
+from holdfast.policy.rebuild import RebuildPlan, needed_by, plan_rebuild
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.repository import Repository
 from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery
@@ -294,7 +294,14 @@ class Rebuild:
 
         by_name = {container.name: container for container in self.definition.containers}
         found = [
-            FoundContainer(c.id, c.name, c.image, "", {SERVICE: c.service, DEPENDS_ON: ",".join(c.depends_on)})
+            FoundContainer(
+                c.id,
+                c.name,
+                c.image,
+                "",
+                {SERVICE: c.service, DEPENDS_ON: ",".join(c.depends_on)},
+                joins=needed_by(c.host_config),
+            )
             for c in by_name.values()
         ]
         return [by_name[container.name] for container in start_order(found)]
