@@ -53,6 +53,19 @@ def test_what_nobody_protects_and_what_is_misspelled(host: Project) -> None:
     assert "held" not in found  # nothing in Docker is backed up unasked: nothing will be held
 
 
+def test_plan_says_what_no_schedule_backs_up_and_every_misspelled_label(project: Project) -> None:
+    project.volume("data", **{"holdfast.enable": "true"})
+    labels = {"holdfast.enabel": "true"}
+    made = project.client.containers.create(
+        project.blank, name=f"{project.name}-loose", labels=labels, tmpfs={"/run": "size=1m"}, network_mode="none"
+    )
+    project.container("app", command=["sleep", "100000"], tmpfs={"/run": "size=1m"})
+    said = project.run("plan")
+    assert f"warning: container {made.name}: there is no label holdfast.enabel (did you mean holdfast.enable?)" in said
+    assert f"NO SCHEDULE: {project.name}\n" in said
+    assert f"tmpfs:/run of {project.name}-app-1" in said
+
+
 def test_labels_are_enough_to_be_examined(host: Project) -> None:
     volume = host.volume("data", **{"holdfast.enable": "true", "holdfast.quiesce": "pause"})
     found = examined(config(host))

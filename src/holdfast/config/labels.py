@@ -12,7 +12,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -49,19 +49,25 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the labels of one volume or container say, by the part of the name after `holdfast.`; and what is wrong."""
+    """What the labels of one volume or container say, by the part of the name after `holdfast.`; and what is wrong.
+
+    `keys` gives the whole name of the label that said each.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_labels(labels: Mapping[str, str], on: On, name: str) -> Said:
     """What the labels of the volume or container `name` say."""
     values: dict[str, Any] = {}
+    keys: dict[str, str] = {}
     warnings: list[str] = []
     for key, text in sorted(labels.items()):
         if key in _OTHERS:
-            values = {**_others(key, text, f"{on} {name}", warnings), **values}
+            others = _others(key, text, f"{on} {name}", warnings)
+            values, keys = {**others, **values}, {**dict.fromkeys(others, key), **keys}
         if not key.startswith(PREFIX) or key.startswith(OWN):
             continue
         label = _BY_NAME.get(key)
@@ -70,9 +76,10 @@ def read_labels(labels: Mapping[str, str], on: On, name: str) -> Said:
             continue
         try:
             values[key.removeprefix(PREFIX)] = label.read(text)
+            keys[key.removeprefix(PREFIX)] = key
         except ValueError as error:
             warnings.append(f"{on} {name}: label {key}={text!r} is not {label.words}: {error}; it is ignored")
-    return Said(values, tuple(warnings))
+    return Said(values, tuple(warnings), keys)
 
 
 def _others(key: str, text: str, where: str, warnings: list[str]) -> dict[str, Any]:
@@ -98,22 +105,29 @@ def _unknown(key: str, on: On, name: str) -> str:
     return f"{on} {name}: there is no label {key}{hint}; it is ignored"
 
 
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None
+
+
 def _bool(text: str) -> bool:
     word = text.strip().lower()
     if word not in _YES | _NO:
-        raise ValueError("wanted true or false")
+        raise ValueError(_nearest(word, ("true", "false", "yes", "no")) or "wanted true or false")
     return word in _YES
 
 
 def _schedule(text: str) -> Schedule:
-    return Schedule(cron=_WORDS.get(text.strip().lower()) or check_cron(text))
+    word = text.strip().lower()
+    if len(word.split()) == 1 and word not in _WORDS and (near := _nearest(word, _WORDS)):
+        raise ValueError(near)
+    return Schedule(cron=_WORDS.get(word) or check_cron(text))
 
 
 def _quiesce(text: str) -> str:
     word = text.strip().lower()
     if word not in _QUIESCE:
-        near = difflib.get_close_matches(word, _QUIESCE, n=1)
-        raise ValueError(f"did you mean {near[0]}?" if near else f"wanted one of {', '.join(_QUIESCE)}")
+        raise ValueError(_nearest(word, _QUIESCE) or f"wanted one of {', '.join(_QUIESCE)}")
     return word
 
 
@@ -181,8 +195,7 @@ def _accepted(text: str) -> tuple[str, ...]:
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())
     for kind in kinds:
         if kind not in ACCEPTABLE:
-            near = difflib.get_close_matches(kind, ACCEPTABLE, n=1)
-            raise ValueError(f"did you mean {near[0]}?" if near else f"wanted some of {', '.join(ACCEPTABLE)}")
+            raise ValueError(_nearest(kind, ACCEPTABLE) or f"wanted some of {', '.join(ACCEPTABLE)}")
     return kinds
 
 

@@ -109,7 +109,7 @@ def compose_project(container: Container) -> str | None:
 def parse_container(found: Mapping[str, Any]) -> Container:
     """A container from what `inspect` says of it."""
     state, config = found["State"], found["Config"]
-    networks = found["NetworkSettings"].get("Networks") or {}
+    networks, host = found["NetworkSettings"].get("Networks") or {}, found.get("HostConfig") or {}
     return Container(
         id=found["Id"],
         name=found["Name"].lstrip("/"),
@@ -119,9 +119,13 @@ def parse_container(found: Mapping[str, Any]) -> Container:
         pid=state.get("Pid") or 0,
         labels=dict(config.get("Labels") or {}),
         networks={name: (network or {}).get("IPAddress") or "" for name, network in networks.items()},
-        mounts=tuple(_mount(mount) for mount in found.get("Mounts") or ()),
+        mounts=(
+            *(_mount(mount) for mount in found.get("Mounts") or ()),
+            # `--tmpfs` is told apart from all other mounts.
+            *(Mount("tmpfs", None, "", path, read_only=False) for path in host.get("Tmpfs") or ()),
+        ),
         environment=dict(_pair(line) for line in config.get("Env") or ()),
-        joins=namespaces_of(found.get("HostConfig") or {}),
+        joins=namespaces_of(host),
     )
 
 
