@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 from docker.types import EndpointConfig, Healthcheck, IPAMConfig, IPAMPool, LogConfig, Mount, Ulimit
 
-from tests.stacks.conftest import Project
+from tests.stacks.conftest import Project, wait_for
 
 pytestmark = pytest.mark.engine
 
 ANOTHER_EACH_TIME = {
     *("Id", "Created", "CreatedAt", "StartedAt", "FinishedAt", "Pid", "GraphDriver", "LogPath", "ResolvConfPath"),
     *("HostnamePath", "HostsPath", "SandboxID", "SandboxKey", "EndpointID", "NetworkID", "Log", "Mountpoint"),
+    *("ExecIDs", "Health"),  # what a health check leaves behind from moment to moment
     "holdfast.created",
 }
 """What an engine makes up for each thing that it makes."""
@@ -167,3 +172,59 @@ def test_everything_unusual_is_as_it_was(project: Project, blank: docker.DockerC
     for name, was in before.items():
         assert {k: (v, after[name].get(k)) for k, v in was.items() if after[name].get(k) != v} == {}, name
     assert blank.containers.get(f"{project.name}-app-1").exec_run("cat /proc/sys/net/core/somaxconn").output == b"777\n"
+
+
+@contextlib.contextmanager
+def loop_device(image: Path) -> Iterator[str]:
+    """A disk of a few megabytes with a filesystem; skips where there are no loop devices."""
+    image.touch()
+    os.truncate(image, 8 << 20)
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    done = subprocess.run(["losetup", "-f", "--show", str(image)], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"no loop device here: {done.stderr.strip()}")
+    try:
+        yield done.stdout.strip()
+    finally:
+        subprocess.run(["losetup", "-d", done.stdout.strip()], check=True)
+
+
+def test_volumes_that_stand_for_something_else(
+    project: Project, blank: docker.DockerClient, second_engine: str
+) -> None:
+    """A directory of the host (`o=bind`), a disk that the engine mounts, and memory: each in its own way."""
+    there = Project(blank, second_engine, project.blank, project.folder, project.name)
+    bound = project.folder / "bound"
+    bound.mkdir(mode=0o750)
+    (bound / "file").write_text("bound ")
+    with loop_device(project.folder / "disk.img") as device:
+        options = {
+            "bound": {"type": "none", "o": "bind", "device": str(bound)},
+            "disk": {"type": "ext4", "device": device},
+            "memory": {"type": "tmpfs", "device": "tmpfs"},
+        }
+        mounts = {}
+        for title, opts in options.items():
+            labels = project.labels(**{"holdfast.enable": "true"} if title == "disk" else {})
+            name = project.client.volumes.create(f"{project.name}_{title}", driver_opts=opts, labels=labels).name
+            mounts[name] = {"bind": f"/{title}"}
+        app = project.container("app", command=["sh", "-c", "echo x >> /disk/f; sleep 9999"], volumes=mounts)
+        wait_for(lambda: app.exec_run("cat /disk/f").output == b"x\n")
+        assert f"{project.name}_memory" not in project.run("backup", project.name)
+        project.destroy()
+        shutil.rmtree(bound)
+        # The disk outlived the host: what it holds is left as it is.
+        assert "its storage holds data already" in project.run("restore", project.name, DOCKER_HOST=second_engine)
+        assert (bound.stat().st_mode & 0o777, (bound / "file").read_text()) == (0o750, "bound ")
+        app = blank.containers.get(f"{project.name}-app-1")
+        wait_for(lambda: app.exec_run("cat /bound/file /disk/f").output == b"bound x\nx\n")
+        again = project.run("restore", project.name, "--replace", code=41, DOCKER_HOST=second_engine)
+        assert f"volume:{project.name}_disk holds data, which lies elsewhere" in again
+        # A new disk is filled.
+        there.destroy()
+        subprocess.run(["mkfs.ext4", "-q", "-F", device], check=True)
+        project.run("restore", project.name, "--replace", DOCKER_HOST=second_engine)
+        app = blank.containers.get(f"{project.name}-app-1")
+        wait_for(lambda: app.exec_run("cat /bound/file /disk/f").output == b"bound x\nx\n")
+        assert list(project.folder.glob("bound*")) == [bound]
+        there.destroy()

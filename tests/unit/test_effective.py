@@ -236,6 +236,13 @@ def test_a_container_that_asks_for_it_is_held_though_nothing_else_does() -> None
     assert {decided.quiesce_of(spec) for spec in decided.volumes} == {"none"}
 
 
+def test_a_volume_in_memory_is_named_and_not_captured() -> None:
+    memory = volume("shop_tmp", options={"type": "tmpfs", "device": "tmpfs"})
+    made = found([container("app", at("shop_tmp"), at("shop_a"))], [memory, volume("shop_a")])
+    assert [spec.label for spec in made.config.stacks["shop"].sources] == ["volume:shop_a"]
+    assert item(made, "volume:shop_tmp").state == "ignored"
+
+
 def test_the_label_that_said_it_is_named() -> None:
     made = found([], [volume("mine", {"backup": "daily"}, project=False)])
     assert item(made, "volume:mine").rule == "label backup on volume mine"

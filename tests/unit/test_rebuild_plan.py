@@ -92,6 +92,12 @@ def test_a_volume_in_use_outside_the_stack() -> None:
     assert "in use by container other" in plan(state, replace=True)[0]
 
 
+def test_what_lies_elsewhere_is_never_swapped() -> None:
+    state = host(targets={"volume:data": "holds data"}, elsewhere=frozenset({"volume:data"}))
+    assert "empty it" in plan(state, replace=True)[0]
+    assert plan(host(elsewhere=frozenset({"volume:data"}))) == ()
+
+
 def test_less_room_than_needed_is_found_before_anything_is_touched() -> None:
     sizes = {"volume:data": 600, "path:/x": 600}
     state = host(

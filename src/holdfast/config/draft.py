@@ -141,6 +141,9 @@ def _take_volume(draft: Draft, volume: FoundVolume, covered: Mapping[str, str]) 
         _leave(draft, what, draft.rule("volume", volume.name, "enable"))
     elif users and len(refused) == len(users) and wanted is None:
         _leave(draft, what, "; ".join(draft.rule("container", name, "enable") for name in refused))
+    elif volume.options.get("type") == "tmpfs" and wanted is None:
+        how = "a tmpfs, which holds nothing once its containers stop"
+        draft.items.append(Item(what=what, state="ignored", how=how, rule="default"))
     elif volume.anonymous and wanted is None:
         hint = "give it a name in the Compose file: an anonymous volume is another one after each re-creation"
         used = f"an anonymous volume of {', '.join(users) or 'no container'}"

@@ -26,6 +26,8 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     networks: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     targets: Mapping[str, State] = {}
+    elsewhere: frozenset[str] = frozenset()
+    """Those of them whose data lies elsewhere than on the host: written over the engine, and never swapped."""
     free: Mapping[str, int] = {}
     """Bytes free where each label's data would go."""
     places: Mapping[str, int] = {}
@@ -113,7 +115,10 @@ def _data(sizes: Mapping[str, int], host: HostState) -> Iterator[Step]:
         state = host.targets.get(label)
         if state is not None:
             verb = "replace" if state == "holds data" else "restore"
-            yield Step(verb=verb, what=label, detail=f"{size} bytes, compared with the backup before it is used")
+            how = "compared with the backup before it is used"
+            if label in host.elsewhere:
+                how = "written over the engine, unless its storage holds data already"
+            yield Step(verb=verb, what=label, detail=f"{size} bytes, {how}")
 
 
 def _containers(definition: StackDefinition, host: HostState) -> Iterator[Step]:
@@ -173,5 +178,10 @@ def _full(sizes: Mapping[str, int], host: HostState) -> Iterator[str]:
 
 def _filled(sizes: Mapping[str, int], host: HostState, *, replace: bool) -> Iterator[str]:
     for label in sizes:
-        if host.targets.get(label) == "holds data" and not replace:
+        if host.targets.get(label) == "holds data" and label in host.elsewhere:
+            yield (
+                f"{label} holds data, which lies elsewhere and cannot be kept beside the new: empty it, or remove the "
+                "volume to have its data left as it is"
+            )
+        elif host.targets.get(label) == "holds data" and not replace:
             yield f"{label} holds data: --replace puts the restored data in its place, and keeps it until that is whole"

@@ -14,21 +14,23 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import msgspec
 
 from holdfast.engine import rebuild as make
+from holdfast.engine.archive import ArchiveTree
 from holdfast.engine.client import Engine
 from holdfast.engine.inventory import take_inventory
-from holdfast.engine.volumes import create_volume, remove_volume
+from holdfast.engine.volumes import create_volume, find_volume, remove_volume
 from holdfast.errors import CorruptObject, HoldfastError, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
 from holdfast.model.definition import FILES, IMAGES, ContainerDefinition
 from holdfast.model.snapshot import Snapshot
 from holdfast.policy.rebuild import RebuildPlan, needed_by, plan_rebuild
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.repository import Repository
+from holdfast.services.archive_restore import restore_new_volume
 from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery
 from holdfast.services.drill import choose_point
 from holdfast.services.placement import Placement
@@ -153,7 +155,32 @@ class Rebuild:
             )
             self._commit.append(placement.commit)
             placements.append(placement)
+        for snapshot, name in self._wanted.elsewhere():
+            tell(snapshot.source)
+            reports.extend(self._write_elsewhere(snapshot, name, on_progress))
         return reports, placements
+
+    def _write_elsewhere(
+        self, snapshot: Snapshot, name: str, on_progress: OnProgress | None
+    ) -> Iterator[RestoreReport]:
+        """Fill a volume whose data lies elsewhere; what is there already outlived the host, and is left as it is."""
+        volume = find_volume(self._engine, name)
+        if volume.options.get("type") == "tmpfs":
+            self._notes.append(f"{snapshot.source}: a tmpfs, which holds nothing once its containers stop")
+            return
+        if ArchiveTree(self._engine, volume).holds_anything():
+            hint = f"holdfast restore {snapshot.short_id} --to-volume NAME"
+            self._notes.append(f"{snapshot.source}: its storage holds data already, it was left as it is: {hint}")
+            return
+        with ExitStack() as half:
+            half.callback(log.warning, "%s: its storage may hold a part of it: empty it before trying again", name)
+            report = restore_new_volume(
+                self._repository, snapshot, self._engine, volume, on_progress=on_progress, keep=True
+            )
+            if report.damaged:
+                raise RestoreError("what was restored is not whole", which=snapshot.source, found=report.damaged[0])
+            half.pop_all()
+        yield msgspec.structs.replace(report, target=snapshot.source)
 
     def _make_volumes(self, tell: OnStep) -> None:
         present = {volume.name for volume in take_inventory(self._engine).volumes}
