@@ -196,7 +196,9 @@ def test_two_backups_at_once(project: Project) -> None:
     process = held_backup(project, volume, "pause")
     wait_for(lambda: project.status("app") == "paused", 30)
     config = configured(project, volume, "quiesce: none")
-    assert "another backup of this stack is running" in project.run("backup", "--config", config, code=29)
+    assert "another backup, or a restore, of this stack is running" in project.run(
+        "backup", "--config", config, code=29
+    )
     process.kill()
     process.wait()
     wait_for(lambda: project.status("app") == "running")

@@ -100,6 +100,8 @@ def main() -> NoReturn:
     """Entry point of the `holdfast` command."""
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` sees to that
+        signal.signal(signal.SIGHUP, _interrupt)  # a terminal that goes away is no reason to leave things half done
     settle_memory()
     logging.basicConfig(level=logging.WARNING, format="holdfast: %(levelname)s: %(message)s", stream=sys.stderr)
     try:

@@ -129,6 +129,26 @@ def create_container(engine: Engine, container: ContainerDefinition, names: Mapp
     return str(created["Id"])
 
 
+def container_state(engine: Engine, name: str) -> str | None:
+    """The engine's word for a container's state; None when there is none. Raises: EngineUnavailable, EngineRefused."""
+    found = _inspected(engine, name)
+    return str(found["State"]["Status"]) if found else None
+
+
+def container_created(engine: Engine, name: str) -> str | None:
+    """When a container was made (RFC 3339); None when there is none. Raises: EngineUnavailable, EngineRefused."""
+    found = _inspected(engine, name)
+    return str(found["Created"]) if found else None
+
+
+def _inspected(engine: Engine, name: str) -> dict[str, Any] | None:
+    try:
+        with engine.asking("cannot inspect a container", name):
+            return dict(engine.api.inspect_container(name))
+    except SourceNotFound:
+        return None
+
+
 def remove_container(engine: Engine, name: str) -> None:
     """Remove a container that was made here, with its anonymous volumes. Raises: EngineRefused, EngineUnavailable."""
     with engine.asking("cannot remove a container", name):

@@ -96,9 +96,12 @@ def _path(config: Config, spec: SourceSpec) -> str | None:
 
 
 def _held() -> Iterator[Finding]:
-    from holdfast.engine.journal import journals, state_folder, taken_over
+    from holdfast.engine.journal import RESTORES, journals, state_folder, taken_over
 
     left: list[str] = []
+    for path in journals(state_folder(), RESTORES):
+        with taken_over(path) as record:
+            left.extend([f"{record.stack}, half restored"] if record is not None else [])
     for path in journals(state_folder()):
         with taken_over(path) as record:
             if record is not None:

@@ -113,7 +113,9 @@ def thaw_left(*, own: str | None = None) -> list[str]:
 
 @contextmanager
 def alone(stack: str, place: str, *, wait: bool) -> Iterator[None]:
-    """Be the only backup of a stack on this host for the time of the block; `place` tells stacks of one name apart.
+    """Be the only backup or restore of a stack on this host for the time of the block.
+
+    `place` (`place_of`) tells stacks of one name apart.
 
     Raises: SourceBusy when another one runs and `wait` is off.
     """
@@ -125,7 +127,7 @@ def alone(stack: str, place: str, *, wait: bool) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise SourceBusy(
-                "another backup of this stack is running",
+                "another backup, or a restore, of this stack is running",
                 which=stack,
                 found=f"process {holder}",
                 hint="wait for it to end, or set when_busy: wait",

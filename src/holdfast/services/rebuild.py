@@ -5,12 +5,14 @@ Rules upheld here:
 - In order: images; networks and volumes that are missing; data beside what is there, compared; only then are running
   containers of the stack stopped and the data swapped in; databases are loaded and compared; everything is started and
   has to become healthy. The old data goes last of all.
-- Each step leaves behind how to undo it. What fails, at any step, is undone in reverse: what ran before runs again,
-  with the data it had, and what was made is gone.
+- Each step is written down before it is taken, with how to undo it. What fails, at any step, or is killed, is undone in
+  reverse: what ran before runs again, with the data it had, and what was made is gone.
+- While a stack is restored nothing backs it up, and no other restore of it runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -23,8 +25,9 @@ from holdfast.engine import rebuild as make
 from holdfast.engine.archive import ArchiveTree
 from holdfast.engine.client import Engine
 from holdfast.engine.inventory import take_inventory
-from holdfast.engine.volumes import create_volume, find_volume, remove_volume
-from holdfast.errors import CorruptObject, HoldfastError, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
+from holdfast.engine.journal import Undo
+from holdfast.engine.volumes import create_volume, find_volume
+from holdfast.errors import CorruptObject, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
 from holdfast.model.definition import FILES, IMAGES, ContainerDefinition
 from holdfast.model.snapshot import Snapshot
 from holdfast.policy.rebuild import RebuildPlan, needed_by, plan_rebuild
@@ -34,6 +37,7 @@ from holdfast.services.archive_restore import restore_new_volume
 from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery
 from holdfast.services.drill import choose_point
 from holdfast.services.placement import Placement
+from holdfast.services.rebuild_journal import refuse_unfinished, undone_unless_whole
 from holdfast.services.rebuild_wanted import Wanted
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, reading
 
@@ -68,8 +72,7 @@ class Rebuild:
         self.plan: RebuildPlan = plan_rebuild(
             self.definition, self._wanted.point.id, self._wanted.sizes, self._wanted.host(), replace=replace
         )
-        self._undo = ExitStack()
-        self._commit: list[Callable[[], None]] = []
+        self._intend: Callable[[Undo], None] = lambda _: None
         self._made: list[str] = []
         self._notes: list[str] = []
         self._loaded: set[str] = set()
@@ -83,21 +86,21 @@ class Rebuild:
         refuse(self.plan)
         started = time.monotonic()
         tell = on_step or (lambda _: None)
-        with self._undo:
+        refuse_unfinished(self.definition.stack)
+        with undone_unless_whole(self._engine, self.definition.stack, log.warning) as steps:
+            self._intend = steps.intend
             self._bring_images(tell)
             self._make_networks(tell)
             restored, placements = self._bring_data(tell, on_progress)
             self._bring_files(tell)
             running = self._stop(tell)
             for placement in placements:
-                self._undo.callback(self._quietly_call, placement.undo)  # before what was stopped is started again
+                there = os.path.lexists(placement.path)
+                self._intend(Undo(kind="swap", name=placement.path, new=placement.new, old=placement.old, was=there))
                 placement.swap()
             self._make_containers(tell)
             compared = self._load_databases(tell)
             health = self._start(tell, running)
-            self._undo.pop_all()
-        for step in self._commit:
-            self._quietly_call(step)
         return RebuildReport(
             stack=self.definition.stack,
             point=self._wanted.point.id,
@@ -136,8 +139,8 @@ class Rebuild:
             if network.name in present:
                 continue
             tell(f"network {network.name}")
+            self._intend(Undo(kind="network", name=network.name))
             make.create_network(self._engine, network)
-            self._undo.callback(self._quietly, make.remove_network, network.name)
             self._made.append(f"network {network.name}")
 
     def _bring_data(self, tell: OnStep, on_progress: OnProgress | None) -> tuple[list[RestoreReport], list[Placement]]:
@@ -147,13 +150,12 @@ class Rebuild:
             tell(snapshot.source)
             base = self._wanted.bases.get(snapshot.source)
             placement = BasePlacement(path, base.planned, self._engine) if base else Placement(path)
-            self._undo.callback(self._quietly_call, placement.undo)
+            self._intend(Undo(kind="tree", name=placement.path, new=placement.new))
             reports.append(
                 msgspec.structs.replace(
                     placement.prepare(self._repository, snapshot, on_progress), target=snapshot.source
                 )
             )
-            self._commit.append(placement.commit)
             placements.append(placement)
         for snapshot, name in self._wanted.elsewhere():
             tell(snapshot.source)
@@ -188,8 +190,8 @@ class Rebuild:
             if volume.name in present:
                 continue
             tell(f"volume {volume.name}")
+            self._intend(Undo(kind="volume", name=volume.name))
             create_volume(self._engine, volume.name, volume.labels, driver=volume.driver, options=volume.options)
-            self._undo.callback(self._quietly, remove_volume, volume.name)
             self._made.append(f"volume {volume.name}")
 
     def _bring_files(self, tell: OnStep) -> None:
@@ -201,8 +203,8 @@ class Rebuild:
             node = find_node(self._repository.reader, self._wanted.described.tree, FILES + b"/" + file.stored.encode())
             data = b"".join(stream_content(self._repository.reader, node))
             self._make_folders(os.path.dirname(file.path))
+            self._intend(Undo(kind="file", name=file.path, digest=hashlib.sha256(data).hexdigest()))
             fd = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            self._undo.callback(os.unlink, file.path)
             with os.fdopen(fd, "wb") as out:
                 out.write(data)
                 os.fchown(fd, file.uid, file.gid)
@@ -215,8 +217,8 @@ class Rebuild:
             missing.append(path)
             path = os.path.dirname(path)
         for folder in reversed(missing):
+            self._intend(Undo(kind="folder", name=folder))
             os.mkdir(folder)
-            self._undo.callback(_remove_if_empty, folder)
 
     def _stop(self, tell: OnStep) -> list[str]:
         """Stop what runs of the stack; their names, to be started again in every case."""
@@ -225,7 +227,7 @@ class Rebuild:
         running = [c.name for c in self._in_order() if c.name in here]
         for name in reversed(running):
             tell(f"stop {name}")
-            self._undo.callback(self._quietly, make.start_container, name)
+            self._intend(Undo(kind="stopped", name=name))
             make.stop_container(self._engine, name)
         return running
 
@@ -236,8 +238,8 @@ class Rebuild:
             if container.name in present:
                 continue
             tell(f"container {container.name}")
+            self._intend(Undo(kind="container", name=container.name, written=time.time()))
             make.create_container(self._engine, container, names)
-            self._undo.callback(self._quietly, make.remove_container, container.name)
             self._made.append(f"container {container.name}")
 
     def _load_databases(self, tell: OnStep) -> list[str]:
@@ -254,7 +256,7 @@ class Rebuild:
         return compared
 
     def _recover(self, snapshot: Snapshot, container: str, base: BaseTarget) -> str:
-        self._undo.callback(self._quietly, make.stop_container, container)
+        self._intend(Undo(kind="started", name=container))
         self._loaded.add(container)
         make.start_container(self._engine, container)
         words, problems = await_recovery(self._engine, container, base)
@@ -268,7 +270,7 @@ class Rebuild:
 
     def _load(self, snapshot: Snapshot, container: str) -> str:
         from holdfast.engine.exec import ContainerRunner
-        from holdfast.postgres.load import bring_back, drop_aside
+        from holdfast.postgres.facts import databases
         from holdfast.postgres.server import container_server
         from holdfast.services.databases import facts_of, load_dump, prove_dump
         from holdfast.services.sandboxes import wait_until_ready
@@ -278,23 +280,18 @@ class Rebuild:
             if data.manifest is None:
                 raise CorruptObject("a dump's manifest cannot be read", which=snapshot.source, hint="holdfast verify")
             facts = facts_of(data.manifest)
-            # Registered before the load: undoing that needs the server.
-            self._undo.callback(self._quietly, make.stop_container, container)
+            self._intend(Undo(kind="started", name=container))
             self._loaded.add(container)
             make.start_container(self._engine, container)
             runner = ContainerRunner(self._engine, container)
             wait_until_ready(runner, facts.user)
             server = container_server(runner, user=facts.user, password=None, image=None)
-            kept: list[tuple[str, str | None]] = []
-            try:
-                # A server that was just made has the databases of its first start: they are as good as empty.
-                fresh = f"container {container}" in self._made
-                notes = load_dump(self._repository, data, server, replace=self._replace or fresh, kept=kept)
-            finally:
-                for name, aside in kept:
-                    self._undo.callback(self._quietly_call, bring_back, server, name, aside)
-                    if aside is not None:
-                        self._commit.append(lambda aside=aside: drop_aside(server, aside))  # type: ignore[misc]  # mypy has no type for a lambda with a default
+            with server.session() as session:
+                before = tuple(databases(session))
+            self._intend(Undo(kind="databases", name=container, user=facts.user, before=before))
+            # A server that was just made has the databases of its first start: they are as good as empty.
+            fresh = f"container {container}" in self._made
+            notes = load_dump(self._repository, data, server, replace=self._replace or fresh, kept=[])
             words, problems = prove_dump(facts, server)
         if problems:
             raise RestoreError(
@@ -310,7 +307,7 @@ class Rebuild:
             if container.running or container.name in running:
                 tell(f"start {container.name}")
                 if container.name not in self._loaded:
-                    self._undo.callback(self._quietly, make.stop_container, container.name)
+                    self._intend(Undo(kind="started", name=container.name))
                 make.start_container(self._engine, container.name)
                 health[container.name] = make.await_health(self._engine, container.name, _HEALTH_SECONDS)
         return health
@@ -333,16 +330,6 @@ class Rebuild:
         ]
         return [by_name[container.name] for container in start_order(found)]
 
-    def _quietly(self, action: Callable[[Engine, str], object], name: str) -> None:
-        self._quietly_call(action, self._engine, name)
-
-    def _quietly_call(self, action: Callable[..., object], *arguments: object) -> None:
-        """Undo one thing; a failure is told, and must not keep the others from being undone."""
-        try:
-            action(*arguments)
-        except (HoldfastError, OSError) as error:
-            log.warning("a step of the restore left something behind: %s", error)
-
 
 def refuse(plan: RebuildPlan) -> None:
     """Raise when something forbids it. Raises: TargetFull, TargetNotEmpty."""
@@ -355,8 +342,3 @@ def refuse(plan: RebuildPlan) -> None:
         found="; ".join(plan.problems),
         hint="holdfast restore STACK --dry-run shows everything; --replace replaces what holds data",
     )
-
-
-def _remove_if_empty(path: str) -> None:
-    if not os.listdir(path):
-        os.rmdir(path)
