@@ -170,6 +170,21 @@ def test_a_hold_that_lasts_too_long_is_ended_and_nothing_is_stored(project: Proj
     assert f"volume:{volume}" not in project.run("list")
 
 
+def test_stopped_and_nobody_is_cut_off_or_gone(project: Project) -> None:
+    """A container in the network of one that is stopped has it again; one with --rm is there still."""
+    network = project.client.networks.create(f"{project.name}_n", labels=project.labels(), internal=True)
+    volume = project.volume("data", **{"holdfast.enable": "true", "holdfast.quiesce": "stop"})
+    mount = {volume: {"bind": "/data"}}
+    owner = project.container("vpn", command=["sleep", "9999"], network_mode=network.name, volumes=mount)
+    behind = project.container("behind", command=["sleep", "9999"], network_mode=f"container:{owner.id}")
+    project.container("shell", command=["sleep", "9999"], volumes=mount, auto_remove=True)
+    assert b"eth0" in behind.exec_run("ip link").output
+    said = project.run("backup", project.name)
+    assert f"{project.name}-behind-1" in said
+    assert b"eth0" in behind.exec_run("ip link").output
+    assert [project.status(each) for each in ("vpn", "behind", "shell")] == ["running"] * 3
+
+
 def test_hooks_run_around_the_hold_and_a_failing_one_stops_it(project: Project) -> None:
     volume = project.volume("data")
     app = project.writer("app", volume)

@@ -266,6 +266,27 @@ def test_the_files_of_another_running_database_are_warned_about(image: str) -> N
     assert not any("are read while" in w for w in found([app], volumes).protection[0].warnings)
 
 
+def test_who_shares_with_one_that_is_stopped_is_stopped_too() -> None:
+    """Its network would be gone for good: the one that it shared ends with the container that made it."""
+    volumes = [volume("shop_a")]
+    containers = [
+        container("vpn", at("shop_a"), labels={"holdfast.enable": "true", "holdfast.quiesce": "stop"}),
+        container("behind", joins=("id-vpn",)),
+        container("beside", joins=("shop-behind-1",), project=False),
+        container("down", joins=("id-vpn",), status="exited"),
+        container("shell", at("shop_a"), goes_when_stopped=True),
+    ]
+    made = found(containers, volumes)
+    stack = made.config.stacks["shop"]
+    plan = freeze_plan("shop", stack, stack.volumes, Inventory(tuple(containers), tuple(volumes)))
+    methods = {target.container.name: target.method for target in plan.targets}
+    # What would be gone once it stopped is paused.
+    assert methods == {"shop-vpn-1": "stop", "shop-behind-1": "stop", "beside": "stop", "shop-shell-1": "pause"}
+    order = [target.container.name for target in plan.targets]
+    assert order.index("beside") < order.index("shop-behind-1") < order.index("shop-vpn-1")
+    assert "shop-behind-1 (which shares with one of them) stopped" in item(made, "volume:shop_a").how
+
+
 def test_a_circle_of_dependencies_ends() -> None:
     a, b = (container(x, labels={DEPENDS_ON: f"{y}:service_started:false"}) for x, y in ("ab", "ba"))
     assert {c.service for c in start_order([a, b])} == {"a", "b"}

@@ -86,6 +86,11 @@ def test_a_container_that_is_paused() -> None:
     )
 
 
+def test_a_container_that_would_be_gone_when_it_is_stopped() -> None:
+    state = host(inventory=Inventory((container(goes_when_stopped=True),)))
+    assert plan(state) == ("container app is removed as soon as it stops (--rm): stop it yourself",)
+
+
 def test_a_volume_in_use_outside_the_stack() -> None:
     stranger = container(name="other", mounts=(FoundMount("volume", "data", "/v", "/d"),), labels={})
     state = host(inventory=Inventory((stranger,)), targets={"volume:data": "holds data"})

@@ -15,6 +15,7 @@ from holdfast.config.commands import Command
 from holdfast.config.draft import Draft
 from holdfast.config.sources import Directory, Volume
 from holdfast.model.inventory import FoundContainer
+from holdfast.policy.ordering import stopped_with, way_to_hold
 from holdfast.policy.precedence import Choice
 from holdfast.policy.servers import server_in
 from holdfast.policy.stacks import is_below, mounts
@@ -46,9 +47,15 @@ def how_held(draft: Draft, spec: Volume | Directory, quiesce: str) -> str:
     method = spec.quiesce or quiesce
     by_verb: dict[str, list[str]] = {}
     for container in writers(draft, spec) if method != "none" else ():
-        own = _said(draft, container) or method
+        own = way_to_hold(container, _said(draft, container) or method)
         if own in _VERBS and container.running:
             by_verb.setdefault(_VERBS[own], []).append(container.name)
+    stopped = [c for c in draft.found.containers if c.name in by_verb.get("stopped", ())]
+    by_verb.get("stopped", []).extend(
+        f"{c.name} (which shares with one of them)"
+        for c in stopped_with(stopped, draft.found.containers)
+        if c not in stopped
+    )
     if by_verb:
         held = ", ".join(f"{', '.join(names)} {verb}" for verb, names in sorted(by_verb.items()))
         return f"read live, then {held} while what changed is read"

@@ -48,6 +48,7 @@ class Container:
     mounts: tuple[Mount, ...]
     environment: Mapping[str, str] = field(repr=False)
     joins: tuple[str, ...] = ()
+    goes_when_stopped: bool = False
 
     @property
     def running(self) -> bool:
@@ -126,6 +127,7 @@ def parse_container(found: Mapping[str, Any]) -> Container:
         ),
         environment=dict(_pair(line) for line in config.get("Env") or ()),
         joins=namespaces_of(host),
+        goes_when_stopped=bool(host.get("AutoRemove")),
     )
 
 

@@ -48,6 +48,7 @@ def found_container(container: Container) -> FoundContainer:
         mounts=tuple(FoundMount(m.kind, m.volume, m.source, m.target, m.read_only) for m in container.mounts),
         environment=container.environment,
         joins=container.joins,
+        goes_when_stopped=container.goes_when_stopped,
     )
 
 

@@ -48,6 +48,8 @@ class FoundContainer:
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     joins: tuple[str, ...] = ()
     """Containers, by id or name, whose network or processes it shares: it is cut off, or ends, when they stop."""
+    goes_when_stopped: bool = False
+    """Whether the engine removes it as soon as it stops (`docker run --rm`), with its anonymous volumes."""
 
     @property
     def running(self) -> bool:

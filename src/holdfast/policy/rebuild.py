@@ -146,6 +146,8 @@ def _collisions(definition: StackDefinition, host: HostState) -> Iterator[str]:
             yield f"container {container.name} is here and belongs to another project: rename or remove it"
         elif container.name in wanted and container.status in ("paused", "restarting"):
             yield f"container {container.name} is {container.status}: unpause it, or stop it"
+        elif container.name in wanted and container.running and container.goes_when_stopped:
+            yield f"container {container.name} is removed as soon as it stops (--rm): stop it yourself"
     volumes = {f"volume:{volume.name}" for volume in definition.volumes}
     for container in host.inventory.containers:
         foreign = container.name not in wanted and container.running
