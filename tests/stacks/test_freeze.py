@@ -192,6 +192,15 @@ def test_hooks_run_around_the_hold_and_a_failing_one_stops_it(project: Project) 
     config = configured(project, volume, "quiesce: pause", hook % (project.name, "'echo pre >> /tmp/said'"))
     project.run("backup", project.name, "--config", config)
     assert app.exec_run("cat /tmp/said").output == b"pre\npost\n"
+    # Two of one container: what the one froze must not stay frozen for the other. The method need not be named.
+    more = f"{{container: {project.name}-app-1, pre: [sh, -c, 'echo x > /tmp/f'], post: [rm, /tmp/f]}}"
+    configured(project, volume, "discover: false", hook.replace("[{", f"[{more}, {{") % (project.name, "echo"))
+    project.run("backup", project.name, "--config", config)
+    assert (
+        app.exec_run("cat /tmp/f /tmp/said").output
+        == b"cat: can't open '/tmp/f': No such file or directory\npre\npost\npost\n"
+    )
+    app.exec_run("sh -c 'echo pre > /tmp/said; echo post >> /tmp/said'")
     configured(project, volume, "quiesce: pause", hook % (project.name, "'echo pre >> /tmp/said; echo no >&2; exit 7'"))
     said = project.run("backup", project.name, "--config", config, code=35)
     assert "exit status 7" in said

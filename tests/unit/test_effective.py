@@ -266,6 +266,19 @@ def test_the_files_of_another_running_database_are_warned_about(image: str) -> N
     assert not any("are read while" in w for w in found([app], volumes).protection[0].warnings)
 
 
+@pytest.mark.parametrize("text", ["", "stacks: {shop: {discover: true, hooks: [{container: shop-app-1, pre: [x]}]}}"])
+def test_hooks_run_though_nobody_names_the_method(text: str) -> None:
+    labels = {"holdfast.enable": "true"} if text else {"holdfast.enable": "true", "holdfast.pre": "redis-cli save"}
+    app, other = container("app", at("shop_a"), labels=labels), container("other", at("shop_b"))
+    made = found([app, other], [volume("shop_a"), volume("shop_b", {"holdfast.quiesce": "none"})], text)
+    stack = made.config.stacks["shop"]
+    assert {spec.name: stack.quiesce_of(spec) for spec in stack.volumes} == {"shop_a": "hooks", "shop_b": "none"}
+    assert len(stack.hooks) == 1
+    assert item(made, "volume:shop_a").how == "read live; hooks run before what changed is read again"
+    silent = found([app, other], [volume("shop_a")], "stacks: {shop: {discover: true, quiesce: none}}")
+    assert any("the hooks of shop-app-1 never run" in line for line in silent.protection[0].warnings) == (not text)
+
+
 def test_who_shares_with_one_that_is_stopped_is_stopped_too() -> None:
     """Its network would be gone for good: the one that it shared ends with the container that made it."""
     volumes = [volume("shop_a")]

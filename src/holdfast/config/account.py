@@ -30,6 +30,8 @@ def settings_of(draft: Draft) -> dict[str, Choice[Any]]:
         configured = getattr(declared, name) if name in set_here else None
         label = next(labels_saying(draft, name), Choice(None, "")) if name != "quiesce" else Choice(None, "")
         fallback: Choice[Any] = Choice(default, "default")
+        if name == "quiesce" and any((*(declared.hooks if declared else ()), *_hooks(draft))):
+            fallback = Choice("hooks", "default: it has hooks, which would not run otherwise")
         return choose(Choice(configured, f"{where}.{name}"), label, default=fallback)
 
     return {name: of(name, default) for name, default in _DEFAULTS.items()}
@@ -85,6 +87,11 @@ def account_of(draft: Draft, settings: Mapping[str, Choice[Any]]) -> StackProtec
     items = [_told(draft, item, specs, settings, when) for item in draft.items]
     warnings = [line for said in draft.labels.values() for line in said.warnings]
     warnings.extend(_conflicts(draft))
+    if settings["quiesce"].value == "none" and all(
+        (getattr(s, "quiesce", None) or "none") == "none" for s in draft.specs
+    ):
+        hooks = (*(draft.declared.hooks if draft.declared else ()), *_hooks(draft))
+        warnings.extend(f"the hooks of {hook.container} never run: quiesce is none" for hook in hooks)
     warnings.extend(servers_read_live(draft, settings["quiesce"].value))
     warnings.extend(
         f"volume {volume} is written by {', '.join(users)}, of another stack"

@@ -27,13 +27,13 @@ _VERBS = {"pause": "paused", "stop": "stopped"}
 
 def hold_as_labelled(draft: Draft, quiesce: Choice[Any]) -> None:
     """Give each source of the draft the method that containers' labels ask for, where nothing before them does."""
-    if quiesce.rule != "default":
+    if not quiesce.rule.startswith("default"):
         return
     for number, spec in enumerate(draft.specs):
         if isinstance(spec, (Volume, Directory)) and spec.quiesce is None:
             methods = [_said(draft, container) for container in writers(draft, spec)]
             method = max((each for each in methods if each), key=_STRENGTH.index, default="none")
-            if method != "none":
+            if _STRENGTH.index(method) > _STRENGTH.index(quiesce.value):
                 draft.specs[number] = spec.model_copy(update={"quiesce": method})
 
 

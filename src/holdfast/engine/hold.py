@@ -101,10 +101,10 @@ def take_hold(engine: Engine, journal: Journal, targets: Sequence[Target], hooks
     return holding
 
 
-def let_go(engine: Engine, record: Record, holding: Holding | None = None, *, ran: set[str] | None = None) -> list[str]:
+def let_go(engine: Engine, record: Record, holding: Holding | None = None, *, ran: set[int] | None = None) -> list[str]:
     """Let everything of a journal go, last held first, and run what is to follow; the names of those that were held.
 
-    `ran` are hooks that ran already, by their containers: whoever tries again gives the same set.
+    `ran` are hooks that ran already, by their place in the journal: whoever tries again gives the same set.
     Raises: the first failure, after everything was tried.
     """
     freed: list[str] = []
@@ -119,12 +119,12 @@ def let_go(engine: Engine, record: Record, holding: Holding | None = None, *, ra
             problems.append(error)
         if holding is not None and each.name in holding.since:
             holding.seconds[each.name] = time.monotonic() - holding.since[each.name]
-    for hook in reversed(record.hooks):
-        if not hook.post or hook.container in ran:
+    for place, hook in reversed(list(enumerate(record.hooks))):
+        if not hook.post or place in ran:
             continue
         try:
             run_hook(engine, hook.name, hook.post, hook.user, hook.timeout)
-            ran.add(hook.container)
+            ran.add(place)
             freed.append(f"post of {hook.name}")
         except SourceNotFound:
             log.warning("container %s is gone: its post hook was not run", hook.name)

@@ -120,7 +120,7 @@ def watch(journal: str, engine: str, limit: float) -> None:
 def _let_go(journal: str, engine: str) -> bool:
     """Whether everything could be let go."""
     end = time.monotonic() + _PATIENCE
-    ran: set[str] = set()
+    ran: set[int] = set()
     lost = False
     while True:
         try:
