@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.sources.frozen import Delta, FrozenTree, Spool
 from tests.stacks.conftest import HOLDFAST, Project, wait_for
 
 pytestmark = pytest.mark.engine
@@ -168,6 +169,26 @@ def test_a_hold_that_lasts_too_long_is_ended_and_nothing_is_stored(project: Proj
     assert process.returncode == 32
     assert "held longer than allowed" in said
     assert f"volume:{volume}" not in project.run("list")
+
+
+def test_what_somebody_lets_go_meanwhile_is_no_consistent_capture(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = project.volume("data")
+    app = project.writer("app", volume)
+    config = configured(project, volume, "quiesce: pause")
+    scan = FrozenTree.scan
+
+    def unpaused_first(self: FrozenTree, spool: Spool) -> Delta:
+        app.unpause()
+        return scan(self, spool)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenTree, "scan", unpaused_first)
+        said = project.run("backup", "--config", config, code=32)
+    assert "somebody let a container go on while it was held" in said
+    assert f"volume:{volume}" not in project.run("list")
+    assert project.status("app") == "running"
 
 
 def test_stopped_and_nobody_is_cut_off_or_gone(project: Project) -> None:
