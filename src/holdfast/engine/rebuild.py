@@ -48,6 +48,29 @@ def image_names(engine: Engine) -> frozenset[str]:
     return frozenset(names)
 
 
+def is_another(engine: Engine, image: ImageDefinition) -> bool:
+    """Whether the engine has another image under this name. Raises: SourceNotFound, EngineUnavailable."""
+    with engine.asking("cannot inspect an image", image.reference):
+        found: dict[str, Any] = engine.api.inspect_image(image.reference)  # type: ignore[no-untyped-call]  # the stubs lack it
+    return bool(image.id) and found["Id"] != image.id and not set(found.get("RepoDigests") or ()) & set(image.digests)
+
+
+def fetch_image(engine: Engine, image: ImageDefinition) -> bool:
+    """Fetch an image from its registry: the very one, by its digest; else what has its name now. Whether it is the one.
+
+    Raises: SourceNotFound, EngineUnavailable.
+    """
+    for digest in image.digests:
+        try:
+            pull_image(engine, digest)
+            tag_image(engine, digest, image.reference)
+        except (SourceNotFound, EngineRefused):
+            continue
+        return True
+    pull_image(engine, image.reference)
+    return not is_another(engine, image)
+
+
 def pull_image(engine: Engine, reference: str) -> None:
     """Fetch an image from its registry. Raises: SourceNotFound, EngineUnavailable."""
     try:
@@ -73,7 +96,9 @@ def tag_image(engine: Engine, image: str, reference: str) -> None:
     """Name an image. Raises: EngineRefused, EngineUnavailable."""
     if "@" in reference or reference.startswith("sha256:"):
         return
-    repository, _, tag = reference.partition(":") if "/" not in reference.rpartition(":")[2] else (reference, "", "")
+    repository, _, tag = reference.rpartition(":")
+    if not repository or "/" in tag:  # the colon, if there is one, belongs to the registry's port
+        repository, tag = reference, ""
     with engine.asking("cannot name an image", reference):
         engine.api.tag(image, repository, tag or "latest")
 

@@ -43,6 +43,7 @@ from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, 
 
 log = logging.getLogger(__name__)
 
+_ANOTHER = "another one has this name now than at the backup, and the containers are made from it"
 _HEALTH_SECONDS = 300.0
 OnStep = Callable[[str], None]
 
@@ -115,6 +116,8 @@ class Rebuild:
     def _bring_images(self, tell: OnStep) -> None:
         for image in self.definition.images:
             if make.has_image(self._engine, image):
+                if make.is_another(self._engine, image):
+                    self._notes.append(f"image {image.reference}: {_ANOTHER}: remove it to have the one that was")
                 continue
             tell(f"image {image.reference}")
             if image.saved:
@@ -124,7 +127,8 @@ class Rebuild:
                 make.load_image(self._engine, stream_content(self._repository.reader, node), image)
             else:
                 try:
-                    make.pull_image(self._engine, image.reference)
+                    if not make.fetch_image(self._engine, image):
+                        self._notes.append(f"image {image.reference}: {_ANOTHER}")
                 except SourceNotFound as error:
                     raise SourceNotFound(
                         "an image is neither here, nor in the repository, nor in a registry",
