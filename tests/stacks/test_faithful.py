@@ -228,3 +228,25 @@ def test_volumes_that_stand_for_something_else(
         wait_for(lambda: app.exec_run("cat /bound/file /disk/f").output == b"bound x\nx\n")
         assert list(project.folder.glob("bound*")) == [bound]
         there.destroy()
+
+
+def test_a_directory_that_nobody_backed_up_is_told(
+    project: Project, blank: docker.DockerClient, second_engine: str
+) -> None:
+    volume, outside = project.volume("data", **{"holdfast.enable": "true"}), project.folder / "outside" / "data"
+    outside.mkdir(parents=True)
+    project.container(
+        "app",
+        command=["sleep", "9999"],
+        volumes={volume: {"bind": "/data"}},
+        mounts=[Mount("/outside", str(outside), type="bind")],  # the engine refuses one that is not there
+    )
+    (project.mountpoint(volume) / "file").touch()
+    project.run("backup", project.name)
+    project.destroy()
+    shutil.rmtree(outside.parent)
+    assert "it was not backed up" in project.run("restore", project.name, "--dry-run", DOCKER_HOST=second_engine)
+    assert not outside.parent.exists()
+    said = project.run("restore", project.name, DOCKER_HOST=second_engine)
+    assert f"note: {outside}: an empty directory: containers mount it, and it was not backed up" in said
+    assert blank.containers.get(f"{project.name}-app-1").status == "running"

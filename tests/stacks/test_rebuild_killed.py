@@ -59,7 +59,7 @@ def is_as_before(project: Project, volume: str) -> bool:
     return (folder / "file").read_text() == "newer" and not list(folder.parent.glob("*holdfast*"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])
 def test_ended_while_the_new_stack_starts(project: Project, app: str, number: signal.Signals) -> None:
     names = names_of(project.client, project)
     with restoring(project) as process:

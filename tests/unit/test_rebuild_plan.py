@@ -6,6 +6,7 @@ from typing import Any
 
 from holdfast.model.definition import (
     ContainerDefinition,
+    FileDefinition,
     ImageDefinition,
     NetworkDefinition,
     StackDefinition,
@@ -101,6 +102,17 @@ def test_what_lies_elsewhere_is_never_swapped() -> None:
     state = host(targets={"volume:data": "holds data"}, elsewhere=frozenset({"volume:data"}))
     assert "empty it" in plan(state, replace=True)[0]
     assert plan(host(elsewhere=frozenset({"volume:data"}))) == ()
+
+
+def test_what_is_mounted_and_was_not_backed_up_is_told() -> None:
+    binds = ["/elsewhere/data:/d:ro", "/srv/shop/site/deep:/s", "/srv/app.conf:/c", "/there:/t", "data:/v"]
+    mounted = ContainerDefinition(name="app", id="1", image="a", running=True, host_config={"Binds": binds})
+    stack = StackDefinition(
+        stack="shop", containers=(mounted,), files=(FileDefinition(path="/srv/app.conf", stored="000-app.conf"),)
+    )
+    missing = host(absent=frozenset({"/elsewhere/data", "/srv/shop/site/deep", "/srv/app.conf"}), targets={}, places={})
+    made = plan_rebuild(stack, "p", {"path:/srv/shop/site": 1}, missing, replace=False)
+    assert [step.what for step in made.steps if "not backed up" in step.detail] == ["/elsewhere/data"]
 
 
 def test_less_room_than_needed_is_found_before_anything_is_touched() -> None:

@@ -8,6 +8,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ import msgspec
 
 from holdfast.model.definition import ContainerDefinition, StackDefinition
 from holdfast.model.inventory import PROJECT, Inventory, namespaces_of
+from holdfast.policy.stacks import is_below
 
+EMPTY = "an empty directory: containers mount it, and it was not backed up"
 State = Literal["missing", "empty", "holds data"]
 
 
@@ -28,6 +31,8 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     targets: Mapping[str, State] = {}
     elsewhere: frozenset[str] = frozenset()
     """Those of them whose data lies elsewhere than on the host: written over the engine, and never swapped."""
+    absent: frozenset[str] = frozenset()
+    """Paths that containers mount and that are not on the host."""
     free: Mapping[str, int] = {}
     """Bytes free where each label's data would go."""
     places: Mapping[str, int] = {}
@@ -59,11 +64,26 @@ def plan_rebuild(
         *_images(definition, host),
         *_networks(definition, host),
         *_data(sizes, host),
+        *(Step(verb="make", what=path, detail=EMPTY) for path in empty_mounts(definition, sizes, host)),
         *_containers(definition, host),
         *_databases(definition, sizes, host),
     ]
     problems = (*_collisions(definition, host), *_full(sizes, host), *_filled(sizes, host, replace=replace))
     return RebuildPlan(stack=definition.stack, point=point, steps=tuple(steps), problems=problems)
+
+
+def bind_mounts(definition: StackDefinition) -> frozenset[str]:
+    """The paths of the host that containers mount."""
+    sources = (source for container in definition.containers for source in mounts_of(container).values())
+    return frozenset(posixpath.normpath(source) for source in sources if source.startswith("/"))
+
+
+def empty_mounts(definition: StackDefinition, sizes: Mapping[str, int], host: HostState) -> list[str]:
+    """What containers mount of the host and neither it nor the restore point has: it will be empty."""
+    kept = {file.path for file in definition.files}
+    trees = [label.partition(":")[2] for label in sizes if label.startswith("path:")]
+    missing = (path for path in sorted(bind_mounts(definition) & host.absent) if path not in kept)
+    return [path for path in missing if not any(is_below(path, tree) for tree in trees)]
 
 
 def mounts_of(container: ContainerDefinition) -> dict[str, str]:

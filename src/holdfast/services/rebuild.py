@@ -30,7 +30,7 @@ from holdfast.engine.volumes import create_volume, find_volume
 from holdfast.errors import CorruptObject, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
 from holdfast.model.definition import FILES, IMAGES, ContainerDefinition
 from holdfast.model.snapshot import Snapshot
-from holdfast.policy.rebuild import RebuildPlan, needed_by, plan_rebuild
+from holdfast.policy.rebuild import EMPTY, RebuildPlan, needed_by, plan_rebuild
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.repository import Repository
 from holdfast.services.archive_restore import restore_new_volume
@@ -94,6 +94,7 @@ class Rebuild:
             self._make_networks(tell)
             restored, placements = self._bring_data(tell, on_progress)
             self._bring_files(tell)
+            self._make_mounts(tell)
             running = self._stop(tell)
             for placement in placements:
                 there = os.path.lexists(placement.path)
@@ -214,6 +215,15 @@ class Rebuild:
                 os.fchown(fd, file.uid, file.gid)
                 os.fchmod(fd, file.mode)
             self._made.append(file.path)
+
+    def _make_mounts(self, tell: OnStep) -> None:
+        """What containers mount and nobody has: some engines refuse it, others make it in silence."""
+        for step in self.plan.steps:
+            if step.detail == EMPTY:
+                tell(step.what)
+                self._make_folders(step.what)
+                self._made.append(step.what)
+                self._notes.append(f"{step.what}: {EMPTY}")
 
     def _make_folders(self, path: str) -> None:
         missing = []

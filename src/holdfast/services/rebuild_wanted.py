@@ -21,7 +21,7 @@ from holdfast.engine.volumes import bound_directory, find_volume, mounted_on_dem
 from holdfast.errors import CorruptObject, RestoreError, SourceNotFound
 from holdfast.model.definition import DEFINITION, KIND, StackDefinition
 from holdfast.model.snapshot import RestorePoint, Snapshot
-from holdfast.policy.rebuild import HostState, State, mounts_of
+from holdfast.policy.rebuild import HostState, State, bind_mounts, mounts_of
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
@@ -142,6 +142,7 @@ class Wanted:
             images=make.image_names(self._engine),
             targets=targets,
             elsewhere=frozenset(snapshot.source for snapshot, _ in self.elsewhere()),
+            absent=frozenset(path for path in bind_mounts(self.definition) if not os.path.lexists(path)),
             free=free,
             places=places,
         )
