@@ -15,8 +15,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from holdfast.errors import RestoreError, SnapshotNotFound
-from holdfast.model.snapshot import Snapshot, restore_points
+from holdfast.model.snapshot import Snapshot
+from holdfast.policy.meant import snapshots_meant
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.gofields import unquote
 from holdfast.repository.reader import walk
@@ -32,20 +35,13 @@ if TYPE_CHECKING:
 
 def one_snapshot(repository: Repository, what: str, source: str | None) -> Snapshot:
     """The one snapshot that is meant. Raises: SnapshotNotFound when there is none, or more than one."""
-    found = [s for s in repository.snapshots().snapshots if source is None or s.source == source]
-    points = restore_points(found)
-    if what == "latest":
-        chosen = list(points[-1].snapshots) if points else []
-    else:
-        chosen = [s for point in points if point.id == what for s in point.snapshots]
-        chosen = chosen or [s for s in found if s.id.startswith(what.lower())]
+    chosen = snapshots_meant(repository.snapshots().snapshots, what, source)
     if len(chosen) != 1:
-        names = ", ".join(f"{s.source} {s.short_id}" for s in chosen[:6])
         raise SnapshotNotFound(
-            "more than one snapshot is meant" if chosen else "no such snapshot or restore point",
+            "more than one snapshot is meant",
             which=what if source is None else f"{what} of {source}",
-            found=names or f"{len(found)} snapshots",
-            hint="add --source, or name the snapshot" if chosen else "holdfast list",
+            found=", ".join(f"{s.source} {s.short_id}" for s in chosen[:6]),
+            hint="add --source, or name the snapshot",
         )
     return chosen[0]
 
@@ -137,7 +133,7 @@ def restore_parts(
         raise
     if in_place:
         shutil.rmtree(beside, ignore_errors=True)
-    return report
+    return msgspec.structs.replace(report, target=target)
 
 
 def restore_parts_over_api(

@@ -13,7 +13,8 @@ from holdfast.cli import text
 from holdfast.cli.options import Access, repository_options
 from holdfast.cli.recovery import Recovery, recovery_options
 from holdfast.errors import CorruptObject, SnapshotNotFound
-from holdfast.model.snapshot import Snapshot, restore_points
+from holdfast.model.snapshot import Snapshot
+from holdfast.policy.meant import snapshots_meant
 from holdfast.services.restore import RestoreReport, restore_directory
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class Asked:
 @click.option("--dry-run", is_flag=True, help="With --stack, --delta or a recovery target: show what would be done.")
 @recovery_options
 def command(access: Access, recovery: Recovery | None, **options: Any) -> None:
-    """Restore WHAT: a stack, or with --to a snapshot, a restore point, or `latest`.
+    """Restore WHAT: a stack, or with --to a snapshot, a restore point, a stack's newest one, or `latest`.
 
     A stack is made again from what its restore point knows of it: images, networks, volumes, containers, data and
     databases, started, healthy and compared. A host that has nothing but Docker is enough. What is there stays
@@ -179,25 +180,11 @@ def _to_directory(
 
 
 def choose(snapshots: tuple[Snapshot, ...], what: str, source: str | None) -> list[Snapshot]:
-    """The snapshots that WHAT means: one by its id, all of a restore point, or those of the newest whole point."""
-    wanted = [snapshot for snapshot in snapshots if source is None or snapshot.source == source]
-    points = restore_points(wanted)
-    if what == "latest":
-        whole = [point for point in points if point.complete or source is not None]
-        found = list((whole or points)[-1].snapshots) if points else []
-    else:
-        named = [point for point in points if point.id == what]
-        found = [s for s in wanted if s.id.startswith(what.lower())] if not named else list(named[-1].snapshots)
-        if not named and len(found) > 1:
-            ids = ", ".join(snapshot.id[:16] for snapshot in found[:4])
-            raise SnapshotNotFound("more than one snapshot begins so", which=what, found=ids, hint="holdfast list")
-    if not found:
-        raise SnapshotNotFound(
-            "no such snapshot or restore point",
-            which=what if source is None else f"{what} of {source}",
-            found=f"{len(snapshots)} snapshots",
-            hint="holdfast list",
-        )
+    """The snapshots that WHAT means; of ids only one. Raises: SnapshotNotFound."""
+    found = snapshots_meant(snapshots, what, source)
+    if len(found) > 1 and what not in ("latest", found[0].stack, found[0].point):
+        ids = ", ".join(snapshot.id[:16] for snapshot in found[:4])
+        raise SnapshotNotFound("more than one snapshot begins so", which=what, found=ids, hint="holdfast list")
     return found
 
 
