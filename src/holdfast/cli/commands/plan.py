@@ -56,9 +56,7 @@ def _show_unprotected(found: list[StackProtection]) -> None:
 
 def _show_unscheduled(found: list[StackProtection]) -> None:
     """Stacks that somebody enabled and that nothing backs up by itself."""
-    names = [
-        p.stack for p in found if p.enabled and any(s.name == "schedule" and s.value == "none" for s in p.settings)
-    ]
+    names = [protection.stack for protection in found if protection.unscheduled]
     if names:
         text.show(f"NO SCHEDULE: {', '.join(sorted(names))}")
         text.show("      backed up only when somebody runs holdfast backup")
