@@ -100,6 +100,24 @@ def test_an_image_that_is_nowhere_any_more(project: Project, second_engine: str)
     project.client.images.remove(f"holdfast-gone:{project.name}", force=True)
 
 
+def test_a_directory_that_is_a_filesystem_of_its_own(project: Project, tmp_path: Path) -> None:
+    """It cannot be renamed, and beside it is another disk: what is restored is swapped inside of it."""
+    with mounted(tmp_path, "ext4", mib=32) as disk:
+        disk.chmod(0o751)
+        (disk / "file").write_text("old")
+        config = configured(project, disk)
+        project.container("app", command=["sleep", "999"], volumes={str(disk): {"bind": "/data"}})
+        project.run("backup", "--config", config)
+        (disk / "file").write_text("newer")
+        (disk / "more").touch()
+        disk.chmod(0o700)
+        project.run("restore", project.name, "--replace", "--config", config)
+        assert (disk / "file").read_text() == "old"
+        assert sorted(path.name for path in disk.iterdir()) == ["file", "lost+found"]
+        assert disk.stat().st_mode & 0o777 == 0o751
+        project.destroy()
+
+
 @contextlib.contextmanager
 def registry(folder: Path) -> Iterator[str]:
     """A registry of its own on this machine: its host and port. The test is skipped where it cannot be had."""

@@ -162,6 +162,7 @@ def _server(engine: Engine, step: Undo) -> Server:
 
 def _old_tree(_: Engine, step: Undo) -> None:
     discard(step.old)
+    discard(step.new)  # where entries were swapped it is left, empty
 
 
 _UNDO: dict[str, Callable[[Engine, Undo], None]] = {
