@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import docker
 import pytest
 
+from deployments.local.kept import Command, Kept
+from deployments.local.machine import CannotProvide
+from deployments.local.packages import ensure_tool
 from tests.stacks.conftest import Project, wait_for
 from tests.stacks.test_rebuild import names_of
 from tests.support.filesystems import mounted
@@ -93,6 +98,82 @@ def test_an_image_that_is_nowhere_any_more(project: Project, second_engine: str)
         assert (project.folder / "out" / "file").read_text() == "mine"
     project.destroy()
     project.client.images.remove(f"holdfast-gone:{project.name}", force=True)
+
+
+def test_a_directory_that_is_a_filesystem_of_its_own(project: Project, tmp_path: Path) -> None:
+    """It cannot be renamed, and beside it is another disk: what is restored is swapped inside of it."""
+    with mounted(tmp_path, "ext4", mib=32) as disk:
+        disk.chmod(0o751)
+        (disk / "file").write_text("old")
+        config = configured(project, disk)
+        project.container("app", command=["sleep", "999"], volumes={str(disk): {"bind": "/data"}})
+        project.run("backup", "--config", config)
+        (disk / "file").write_text("newer")
+        (disk / "more").touch()
+        disk.chmod(0o700)
+        project.run("restore", project.name, "--replace", "--config", config)
+        assert (disk / "file").read_text() == "old"
+        assert sorted(path.name for path in disk.iterdir()) == ["file", "lost+found"]
+        assert disk.stat().st_mode & 0o777 == 0o751
+        project.destroy()
+
+
+@contextlib.contextmanager
+def registry(folder: Path) -> Iterator[str]:
+    """A registry of its own on this machine: its host and port. The test is skipped where it cannot be had."""
+    try:
+        program = ensure_tool("docker-registry", ("docker-registry",))
+    except CannotProvide as error:
+        pytest.skip(str(error))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        place = f"127.0.0.1:{free.getsockname()[1]}"
+    (folder / "registry.yml").write_text(
+        f"version: 0.1\nstorage: {{filesystem: {{rootdirectory: {folder}/images}}}}\nhttp: {{addr: '{place}'}}\n"
+    )
+    with Kept() as kept:
+        kept.start([Command("registry", (program, "serve", str(folder / "registry.yml")))])
+        wait_for(lambda: _answers(place), 20)
+        yield place
+
+
+def _answers(place: str) -> bool:
+    host, _, port = place.partition(":")
+    with socket.socket() as probe:
+        return probe.connect_ex((host, int(port))) == 0
+
+
+def test_a_name_that_is_another_image_by_now(project: Project, second_engine: str, tmp_path: Path) -> None:
+    """`app:latest` went on since the backup: the registry gives the image that it was then, by its digest."""
+    with registry(tmp_path) as place:
+        name = f"{place}/{project.name}"
+
+        def push(version: str) -> None:
+            base = project.container("base", command=["sh", "-c", f"echo {version} > /version"])
+            base.wait()
+            base.commit(name, "latest")
+            base.remove()
+            assert "errorDetail" not in project.client.api.push(name, "latest")
+
+        push("1")
+        volume = project.volume("data")
+        project.container("app", image=f"{name}:latest", command=["sleep", "99"], volumes={volume: {"bind": "/data"}})
+        (project.mountpoint(volume) / "file").write_text("mine")
+        project.run("backup", project.name)
+        push("2")
+        project.destroy()
+        with contextlib.closing(docker.DockerClient(base_url=second_engine)) as client:
+            there = Project(client, second_engine, project.blank, project.folder, project.name)
+            try:
+                assert "another one has this name" not in there.run("restore", project.name)
+                app = client.containers.get(f"{project.name}-app-1")
+                assert (app.exec_run("cat /version").output, app.attrs["Config"]["Image"]) == (b"1\n", f"{name}:latest")
+                there.destroy()
+                client.images.remove(f"{name}:latest", force=True)
+                client.images.pull(name, "latest")
+                assert "another one has this name now" in there.run("restore", project.name)
+            finally:
+                there.destroy()
 
 
 def test_less_room_than_the_data_needs(project: Project, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from holdfast.sources.frozen import Delta, FrozenTree, Spool
 from tests.stacks.conftest import HOLDFAST, Project, wait_for
 
 pytestmark = pytest.mark.engine
@@ -170,6 +171,41 @@ def test_a_hold_that_lasts_too_long_is_ended_and_nothing_is_stored(project: Proj
     assert f"volume:{volume}" not in project.run("list")
 
 
+def test_what_somebody_lets_go_meanwhile_is_no_consistent_capture(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = project.volume("data")
+    app = project.writer("app", volume)
+    config = configured(project, volume, "quiesce: pause")
+    scan = FrozenTree.scan
+
+    def unpaused_first(self: FrozenTree, spool: Spool) -> Delta:
+        app.unpause()
+        return scan(self, spool)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenTree, "scan", unpaused_first)
+        said = project.run("backup", "--config", config, code=32)
+    assert "somebody let a container go on while it was held" in said
+    assert f"volume:{volume}" not in project.run("list")
+    assert project.status("app") == "running"
+
+
+def test_stopped_and_nobody_is_cut_off_or_gone(project: Project) -> None:
+    """A container in the network of one that is stopped has it again; one with --rm is there still."""
+    network = project.client.networks.create(f"{project.name}_n", labels=project.labels(), internal=True)
+    volume = project.volume("data", **{"holdfast.enable": "true", "holdfast.quiesce": "stop"})
+    mount = {volume: {"bind": "/data"}}
+    owner = project.container("vpn", command=["sleep", "9999"], network_mode=network.name, volumes=mount)
+    behind = project.container("behind", command=["sleep", "9999"], network_mode=f"container:{owner.id}")
+    project.container("shell", command=["sleep", "9999"], volumes=mount, auto_remove=True)
+    assert b"eth0" in behind.exec_run("ip link").output
+    said = project.run("backup", project.name)
+    assert f"{project.name}-behind-1" in said
+    assert b"eth0" in behind.exec_run("ip link").output
+    assert [project.status(each) for each in ("vpn", "behind", "shell")] == ["running"] * 3
+
+
 def test_hooks_run_around_the_hold_and_a_failing_one_stops_it(project: Project) -> None:
     volume = project.volume("data")
     app = project.writer("app", volume)
@@ -177,6 +213,15 @@ def test_hooks_run_around_the_hold_and_a_failing_one_stops_it(project: Project) 
     config = configured(project, volume, "quiesce: pause", hook % (project.name, "'echo pre >> /tmp/said'"))
     project.run("backup", project.name, "--config", config)
     assert app.exec_run("cat /tmp/said").output == b"pre\npost\n"
+    # Two of one container: what the one froze must not stay frozen for the other. The method need not be named.
+    more = f"{{container: {project.name}-app-1, pre: [sh, -c, 'echo x > /tmp/f'], post: [rm, /tmp/f]}}"
+    configured(project, volume, "discover: false", hook.replace("[{", f"[{more}, {{") % (project.name, "echo"))
+    project.run("backup", project.name, "--config", config)
+    assert (
+        app.exec_run("cat /tmp/f /tmp/said").output
+        == b"cat: can't open '/tmp/f': No such file or directory\npre\npost\npost\n"
+    )
+    app.exec_run("sh -c 'echo pre > /tmp/said; echo post >> /tmp/said'")
     configured(project, volume, "quiesce: pause", hook % (project.name, "'echo pre >> /tmp/said; echo no >&2; exit 7'"))
     said = project.run("backup", project.name, "--config", config, code=35)
     assert "exit status 7" in said
@@ -196,7 +241,9 @@ def test_two_backups_at_once(project: Project) -> None:
     process = held_backup(project, volume, "pause")
     wait_for(lambda: project.status("app") == "paused", 30)
     config = configured(project, volume, "quiesce: none")
-    assert "another backup of this stack is running" in project.run("backup", "--config", config, code=29)
+    assert "another backup, or a restore, of this stack is running" in project.run(
+        "backup", "--config", config, code=29
+    )
     process.kill()
     process.wait()
     wait_for(lambda: project.status("app") == "running")

@@ -53,6 +53,20 @@ def test_what_nobody_protects_and_what_is_misspelled(host: Project) -> None:
     assert "held" not in found  # nothing in Docker is backed up unasked: nothing will be held
 
 
+def test_plan_says_what_no_schedule_backs_up_and_every_misspelled_label(project: Project) -> None:
+    project.volume("data", **{"holdfast.enable": "true"})
+    labels = {"holdfast.enabel": "true"}
+    made = project.client.containers.create(
+        project.blank, name=f"{project.name}-loose", labels=labels, tmpfs={"/run": "size=1m"}, network_mode="none"
+    )
+    project.container("app", command=["sleep", "100000"], tmpfs={"/run": "size=1m"})
+    said = project.run("plan")
+    assert f"warning: container {made.name}: there is no label holdfast.enabel (did you mean holdfast.enable?)" in said
+    assert f"NO SCHEDULE: {project.name}\n" in said
+    assert project.name in examined(config(project))["schedule"].found
+    assert f"tmpfs:/run of {project.name}-app-1" in said
+
+
 def test_labels_are_enough_to_be_examined(host: Project) -> None:
     volume = host.volume("data", **{"holdfast.enable": "true", "holdfast.quiesce": "pause"})
     found = examined(config(host))
@@ -115,6 +129,8 @@ def test_the_monitor_finds_what_nobody_protects(host: Project) -> None:
         host.blank, ["sleep", "1000"], name=f"{host.name}-other", detach=True, network_mode="none",
         stop_signal="SIGKILL", volumes={other: {"bind": "/data"}},
     )  # fmt: skip
+    memory = host.client.volumes.create(f"{host.name}-memory", driver_opts={"type": "tmpfs", "device": "tmpfs"}).name
+    host.container("memory", command=["sleep", "1000"], volumes={memory: {"bind": "/data"}})
     findings = observe_engine(served_stacks(config(host)).config).findings
     lost = {found.subject for found in findings if found.kind == "volume-unprotected" and host.name in found.subject}
     assert lost == {other}

@@ -171,6 +171,8 @@ def test_a_stopped_server_is_captured_as_files_and_a_running_one_never() -> None
         ({"holdfast.exclude": "*.tmp"}, "container", "belongs on a volume"),
         ({"holdfast.quiesce": "puase"}, "volume", "did you mean pause?"),
         ({"holdfast.schedule": "never ever"}, "volume", "is not a cron expression"),
+        ({"holdfast.schedule": "dayly"}, "volume", "did you mean daily?"),
+        ({"holdfast.enable": "ture"}, "volume", "did you mean true?"),
         ({"holdfast.retention": "forever"}, "volume", "is no rule"),
         ({"holdfast.pre": "'open"}, "container", "No closing quotation"),
         ({"holdfast.command.file": "a/b"}, "container", "is not a file's name"),
@@ -213,6 +215,90 @@ def test_who_is_held_and_in_which_order() -> None:
     assert {target.method for target in plan.targets} == {"stop"}
     assert plan.limit == 5
     assert [c.service for c in start_order(containers)].index("db") < 4
+
+
+def test_a_container_that_asks_for_it_is_held_though_nothing_else_does() -> None:
+    """The label on the container alone is enough; the configuration decides over it."""
+    volumes = [volume("shop_a"), volume("shop_b")]
+    containers = [
+        container("app", at("shop_a"), labels={"holdfast.enable": "true", "holdfast.quiesce": "pause"}),
+        container("reader", at("shop_a", read_only=True), labels={"holdfast.quiesce": "stop"}),
+        container("other", at("shop_b")),
+    ]
+    made = found(containers, volumes)
+    stack = made.config.stacks["shop"]
+    assert {spec.name: stack.quiesce_of(spec) for spec in stack.volumes} == {"shop_a": "pause", "shop_b": "none"}
+    told = item(made, "volume:shop_a")
+    assert told.how == "read live, then shop-app-1 paused while what changed is read"
+    assert told.rule == "default: a volume of the project; label holdfast.quiesce on container shop-app-1"
+    plan = freeze_plan("shop", stack, stack.volumes[:1], Inventory(tuple(containers), tuple(volumes)))
+    assert [(target.container.name, target.method) for target in plan.targets] == [("shop-app-1", "pause")]
+    decided = found(containers, volumes, "stacks: {shop: {discover: true, quiesce: none}}").config.stacks["shop"]
+    assert {decided.quiesce_of(spec) for spec in decided.volumes} == {"none"}
+
+
+def test_a_volume_in_memory_is_named_and_not_captured() -> None:
+    memory = volume("shop_tmp", options={"type": "tmpfs", "device": "tmpfs"})
+    made = found([container("app", at("shop_tmp"), at("shop_a"))], [memory, volume("shop_a")])
+    assert [spec.label for spec in made.config.stacks["shop"].sources] == ["volume:shop_a"]
+    assert item(made, "volume:shop_tmp").state == "ignored"
+
+
+def test_the_label_that_said_it_is_named() -> None:
+    made = found([], [volume("mine", {"backup": "daily"}, project=False)])
+    assert item(made, "volume:mine").rule == "label backup on volume mine"
+    assert made.protection[0].settings[0].rule == "label backup on volume mine"
+
+
+@pytest.mark.parametrize("image", ["mysql:8", "docker.io/library/mariadb@sha256:ab", "mysql/mysql-server:8.4", "mongo"])
+def test_the_files_of_another_running_database_are_warned_about(image: str) -> None:
+    enabled, volumes = {"holdfast.enable": "true"}, [volume("shop_a")]
+
+    def warned(*, status: str = "running", **labels: str) -> bool:
+        said = enabled | {key.replace("_", "."): value for key, value in labels.items()}
+        server = container("db", at("shop_a", "/var/lib/mysql"), image=image, status=status, labels=said)
+        return any("is read" in w or "are read while" in w for w in found([server], volumes).protection[0].warnings)
+
+    assert warned()
+    assert not warned(holdfast_quiesce="pause")
+    assert not warned(holdfast_command="mysqldump --all-databases")
+    assert not warned(status="exited")
+    app = container("app", at("shop_a"), image="mysql-client-app:1", labels=enabled)
+    assert not any("are read while" in w for w in found([app], volumes).protection[0].warnings)
+
+
+@pytest.mark.parametrize("text", ["", "stacks: {shop: {discover: true, hooks: [{container: shop-app-1, pre: [x]}]}}"])
+def test_hooks_run_though_nobody_names_the_method(text: str) -> None:
+    labels = {"holdfast.enable": "true"} if text else {"holdfast.enable": "true", "holdfast.pre": "redis-cli save"}
+    app, other = container("app", at("shop_a"), labels=labels), container("other", at("shop_b"))
+    made = found([app, other], [volume("shop_a"), volume("shop_b", {"holdfast.quiesce": "none"})], text)
+    stack = made.config.stacks["shop"]
+    assert {spec.name: stack.quiesce_of(spec) for spec in stack.volumes} == {"shop_a": "hooks", "shop_b": "none"}
+    assert len(stack.hooks) == 1
+    assert item(made, "volume:shop_a").how == "read live; hooks run before what changed is read again"
+    silent = found([app, other], [volume("shop_a")], "stacks: {shop: {discover: true, quiesce: none}}")
+    assert any("the hooks of shop-app-1 never run" in line for line in silent.protection[0].warnings) == (not text)
+
+
+def test_who_shares_with_one_that_is_stopped_is_stopped_too() -> None:
+    """Its network would be gone for good: the one that it shared ends with the container that made it."""
+    volumes = [volume("shop_a")]
+    containers = [
+        container("vpn", at("shop_a"), labels={"holdfast.enable": "true", "holdfast.quiesce": "stop"}),
+        container("behind", joins=("id-vpn",)),
+        container("beside", joins=("shop-behind-1",), project=False),
+        container("down", joins=("id-vpn",), status="exited"),
+        container("shell", at("shop_a"), goes_when_stopped=True),
+    ]
+    made = found(containers, volumes)
+    stack = made.config.stacks["shop"]
+    plan = freeze_plan("shop", stack, stack.volumes, Inventory(tuple(containers), tuple(volumes)))
+    methods = {target.container.name: target.method for target in plan.targets}
+    # What would be gone once it stopped is paused.
+    assert methods == {"shop-vpn-1": "stop", "shop-behind-1": "stop", "beside": "stop", "shop-shell-1": "pause"}
+    order = [target.container.name for target in plan.targets]
+    assert order.index("beside") < order.index("shop-behind-1") < order.index("shop-vpn-1")
+    assert "shop-behind-1 (which shares with one of them) stopped" in item(made, "volume:shop_a").how
 
 
 def test_a_circle_of_dependencies_ends() -> None:

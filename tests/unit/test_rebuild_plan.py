@@ -6,6 +6,7 @@ from typing import Any
 
 from holdfast.model.definition import (
     ContainerDefinition,
+    FileDefinition,
     ImageDefinition,
     NetworkDefinition,
     StackDefinition,
@@ -86,10 +87,32 @@ def test_a_container_that_is_paused() -> None:
     )
 
 
+def test_a_container_that_would_be_gone_when_it_is_stopped() -> None:
+    state = host(inventory=Inventory((container(goes_when_stopped=True),)))
+    assert plan(state) == ("container app is removed as soon as it stops (--rm): stop it yourself",)
+
+
 def test_a_volume_in_use_outside_the_stack() -> None:
     stranger = container(name="other", mounts=(FoundMount("volume", "data", "/v", "/d"),), labels={})
     state = host(inventory=Inventory((stranger,)), targets={"volume:data": "holds data"})
     assert "in use by container other" in plan(state, replace=True)[0]
+
+
+def test_what_lies_elsewhere_is_never_swapped() -> None:
+    state = host(targets={"volume:data": "holds data"}, elsewhere=frozenset({"volume:data"}))
+    assert "empty it" in plan(state, replace=True)[0]
+    assert plan(host(elsewhere=frozenset({"volume:data"}))) == ()
+
+
+def test_what_is_mounted_and_was_not_backed_up_is_told() -> None:
+    binds = ["/elsewhere/data:/d:ro", "/srv/shop/site/deep:/s", "/srv/app.conf:/c", "/there:/t", "data:/v"]
+    mounted = ContainerDefinition(name="app", id="1", image="a", running=True, host_config={"Binds": binds})
+    stack = StackDefinition(
+        stack="shop", containers=(mounted,), files=(FileDefinition(path="/srv/app.conf", stored="000-app.conf"),)
+    )
+    missing = host(absent=frozenset({"/elsewhere/data", "/srv/shop/site/deep", "/srv/app.conf"}), targets={}, places={})
+    made = plan_rebuild(stack, "p", {"path:/srv/shop/site": 1}, missing, replace=False)
+    assert [step.what for step in made.steps if "not backed up" in step.detail] == ["/elsewhere/data"]
 
 
 def test_less_room_than_needed_is_found_before_anything_is_touched() -> None:

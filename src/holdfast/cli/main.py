@@ -101,6 +101,8 @@ def main() -> NoReturn:
     """Entry point of the `holdfast` command."""
     as_json = "--json" in sys.argv
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` sees to that
+        signal.signal(signal.SIGHUP, _interrupt)  # a terminal that goes away is no reason to leave things half done
     settle_memory()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold what no encoding has

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
 
 def rebuild_stack(access: Access, stack: str, point: str, *, replace: bool, dry_run: bool) -> None:
     """Make a stack again, or show what that would do. Raises: as `services.rebuild`."""
+    from holdfast.services.quiesce import alone
     from holdfast.services.rebuild import Rebuild, refuse
-    from holdfast.services.stacks import engine_of
+    from holdfast.services.stacks import engine_of, place_of
 
     progress = text.Progress(quiet=access.json)
-    with access.open() as repository, engine_of(access.config_or_default()) as engine:
+    config = access.config_or_default()
+    with access.open() as repository, engine_of(config) as engine:
         rebuild = Rebuild(repository, engine, stack, point, replace=replace)
         if dry_run:
             _show(access, rebuild.plan)
@@ -30,9 +32,10 @@ def rebuild_stack(access: Access, stack: str, point: str, *, replace: bool, dry_
             if not access.json:
                 text.tell(f"  {step}")
 
-        report = rebuild.run(
-            tell, lambda done: progress.update(f"    {text.files(done.files)}, {text.size(done.bytes)}")
-        )
+        with alone(stack, place_of(config), wait=False):
+            report = rebuild.run(
+                tell, lambda done: progress.update(f"    {text.files(done.files)}, {text.size(done.bytes)}")
+            )
     progress.clear()
     if access.json:
         text.show_json(report)

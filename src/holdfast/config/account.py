@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from holdfast.config.commands import Command, Hook
-from holdfast.config.draft import Draft, users_of
+from holdfast.config.draft import Draft
+from holdfast.config.holding import how_held, rules_of_hold, servers_read_live
 from holdfast.config.labels import read_labels
 from holdfast.config.postgres import Postgres
 from holdfast.config.sources import Directory, Volume
@@ -14,7 +15,7 @@ from holdfast.config.stack import Schedule, SourceSpec, Stack
 from holdfast.model.inventory import FoundContainer
 from holdfast.policy.precedence import Choice, choose
 from holdfast.policy.protection import Item, Setting, StackProtection, in_order
-from holdfast.policy.stacks import is_below, stack_name
+from holdfast.policy.stacks import stack_name
 
 _BY_HAND = "by hand only"
 
@@ -29,6 +30,8 @@ def settings_of(draft: Draft) -> dict[str, Choice[Any]]:
         configured = getattr(declared, name) if name in set_here else None
         label = next(labels_saying(draft, name), Choice(None, "")) if name != "quiesce" else Choice(None, "")
         fallback: Choice[Any] = Choice(default, "default")
+        if name == "quiesce" and any((*(declared.hooks if declared else ()), *_hooks(draft))):
+            fallback = Choice("hooks", "default: it has hooks, which would not run otherwise")
         return choose(Choice(configured, f"{where}.{name}"), label, default=fallback)
 
     return {name: of(name, default) for name, default in _DEFAULTS.items()}
@@ -41,7 +44,7 @@ def labels_saying(draft: Draft, name: str) -> Iterator[Choice[Any]]:
     """What labels say of a setting, in the order of what they stand on."""
     for where, said in sorted(draft.labels.items()):
         if name in said.values:
-            yield Choice(said.values[name], f"label holdfast.{name} on {where}")
+            yield Choice(said.values[name], f"label {said.keys[name]} on {where}")
 
 
 def stack_from(draft: Draft, settings: Mapping[str, Choice[Any]]) -> Stack:
@@ -84,6 +87,12 @@ def account_of(draft: Draft, settings: Mapping[str, Choice[Any]]) -> StackProtec
     items = [_told(draft, item, specs, settings, when) for item in draft.items]
     warnings = [line for said in draft.labels.values() for line in said.warnings]
     warnings.extend(_conflicts(draft))
+    if settings["quiesce"].value == "none" and all(
+        (getattr(s, "quiesce", None) or "none") == "none" for s in draft.specs
+    ):
+        hooks = (*(draft.declared.hooks if draft.declared else ()), *_hooks(draft))
+        warnings.extend(f"the hooks of {hook.container} never run: quiesce is none" for hook in hooks)
+    warnings.extend(servers_read_live(draft, settings["quiesce"].value))
     warnings.extend(
         f"volume {volume} is written by {', '.join(users)}, of another stack"
         for volume, users in draft.found.shared.items()
@@ -111,7 +120,8 @@ def _told(
         return item
     how = _how(draft, spec, settings["quiesce"].value)
     if draft.enabled:
-        return replace(item, how=how, when=when)
+        rules = rules_of_hold(draft, spec) if isinstance(spec, (Volume, Directory)) else ()
+        return replace(item, how=how, when=when, rule="; ".join((item.rule, *rules)))
     hint = 'label one of its volumes or containers holdfast.enable="true", or name it in the configuration'
     hint = f"by hand: holdfast backup {draft.name}; always: {hint}" if draft.name else hint
     return replace(item, how=f"nobody asked for it ({how})", state="unprotected", hint=hint)
@@ -122,16 +132,7 @@ def _how(draft: Draft, spec: SourceSpec, quiesce: str) -> str:
         return _how_server(draft, spec, quiesce)
     if isinstance(spec, Command):
         return f"output of {spec.command[0]} in container {spec.container}"
-    method = spec.quiesce or quiesce
-    if isinstance(spec, Volume):
-        volume = next((v for v in draft.found.volumes if v.name == spec.name), None)
-        writers = users_of(draft, volume) if volume else []
-    else:
-        writers = [n for b in draft.found.binds if is_below(b.path, spec.path) for n in b.containers]
-    if method in ("pause", "stop") and writers:
-        verb = {"pause": "paused", "stop": "stopped"}[method]
-        return f"read live, then {', '.join(writers)} {verb} while what changed is read"
-    return "read live; what changes meanwhile is named"
+    return how_held(draft, spec, quiesce)
 
 
 def _how_server(draft: Draft, spec: Postgres, quiesce: str) -> str:

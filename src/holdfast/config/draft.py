@@ -47,6 +47,11 @@ class Draft:
         said = self.labels.get(f"{kind} {name}")
         return said.values.get(key) if said else None
 
+    def rule(self, kind: str, name: str, key: str) -> str:
+        """The label that said it, as a rule: `label backup on volume x`."""
+        said = self.labels.get(f"{kind} {name}")
+        return f"label {said.keys.get(key, key) if said else key} on {kind} {name}"
+
 
 def drafted(name: str, found: FoundStack, declared: Stack | None, kind_of: Callable[[str], PathKind]) -> Draft:
     """The sources and items of a stack. `kind_of` tells what a path of the host is."""
@@ -81,7 +86,7 @@ def _take_databases(draft: Draft) -> dict[str, str]:
             continue
         what = f"postgres:{database.name}"
         if draft.said("container", database.container, "enable") is False:
-            _leave(draft, what, f"label holdfast.enable on container {database.container}")
+            _leave(draft, what, draft.rule("container", database.container, "enable"))
         elif not draft.adds:
             _undeclared(draft, what)
         elif not database.running:
@@ -133,9 +138,12 @@ def _take_volume(draft: Draft, volume: FoundVolume, covered: Mapping[str, str]) 
     if volume.name in covered:
         _cover(draft, what, covered[volume.name])
     elif wanted is False:
-        _leave(draft, what, f"label holdfast.enable on volume {volume.name}")
+        _leave(draft, what, draft.rule("volume", volume.name, "enable"))
     elif users and len(refused) == len(users) and wanted is None:
-        _leave(draft, what, f"label holdfast.enable on container {', '.join(refused)}")
+        _leave(draft, what, "; ".join(draft.rule("container", name, "enable") for name in refused))
+    elif volume.options.get("type") == "tmpfs" and wanted is None:
+        how = "a tmpfs, which holds nothing once its containers stop"
+        draft.items.append(Item(what=what, state="ignored", how=how, rule="default"))
     elif volume.anonymous and wanted is None:
         hint = (
             "give it a name in the Compose file: an anonymous volume is another one after each re-creation"
@@ -151,7 +159,7 @@ def _take_volume(draft: Draft, volume: FoundVolume, covered: Mapping[str, str]) 
         how = f"it belongs to no stack; used by {', '.join(users) or 'no container'}"
         draft.items.append(Item(what=what, state="unprotected", how=how, rule="default", hint=hint))
     else:
-        rule = f"label holdfast.enable on volume {volume.name}" if wanted else "default: a volume of the project"
+        rule = draft.rule("volume", volume.name, "enable") if wanted else "default: a volume of the project"
         spec = Volume(
             name=volume.name,
             exclude=draft.said("volume", volume.name, "exclude") or (),

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from holdfast.config.account import account_of, container_methods, settings_of, stack_from
 from holdfast.config.draft import PathKind, drafted
+from holdfast.config.holding import hold_as_labelled
 from holdfast.config.models import Config
 from holdfast.config.stack import Stack
 from holdfast.model.inventory import Inventory
@@ -43,6 +44,7 @@ def effective(config: Config, inventory: Inventory, kind_of: Callable[[str], Pat
     for name, stack in by_stack.items():
         draft = drafted(name, stack, config.stacks.get(name), kind_of)
         settings = settings_of(draft)
+        hold_as_labelled(draft, settings["quiesce"])
         protection.append(account_of(draft, settings))
         if name and (draft.specs or name in config.stacks):
             stacks[name] = stack_from(draft, settings)

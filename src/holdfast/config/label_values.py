@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -32,21 +32,23 @@ def truth(text: str) -> bool:
     """Whether it is wanted. Raises: ValueError."""
     word = text.strip().lower()
     if word not in YES | NO:
-        raise ValueError("wanted true or false")
+        raise ValueError(_nearest(word, ("true", "false", "yes", "no")) or "wanted true or false")
     return word in YES
 
 
 def schedule(text: str) -> Schedule:
     """When: a cron expression, or a word for one. Raises: ValueError."""
-    return Schedule(cron=_WORDS.get(text.strip().lower()) or check_cron(text))
+    word = text.strip().lower()
+    if len(word.split()) == 1 and word not in _WORDS and (near := _nearest(word, _WORDS)):
+        raise ValueError(near)
+    return Schedule(cron=_WORDS.get(word) or check_cron(text))
 
 
 def quiesce(text: str) -> str:
     """How containers are held. Raises: ValueError."""
     word = text.strip().lower()
     if word not in _QUIESCE:
-        near = difflib.get_close_matches(word, _QUIESCE, n=1)
-        raise ValueError(f"did you mean {near[0]}?" if near else f"wanted one of {', '.join(_QUIESCE)}")
+        raise ValueError(_nearest(word, _QUIESCE) or f"wanted one of {', '.join(_QUIESCE)}")
     return word
 
 
@@ -121,8 +123,7 @@ def accepted(text: str) -> tuple[str, ...]:
     kinds = tuple(part.strip() for part in text.split(",") if part.strip())
     for kind in kinds:
         if kind not in ACCEPTABLE:
-            near = difflib.get_close_matches(kind, ACCEPTABLE, n=1)
-            raise ValueError(f"did you mean {near[0]}?" if near else f"wanted some of {', '.join(ACCEPTABLE)}")
+            raise ValueError(_nearest(kind, ACCEPTABLE) or f"wanted some of {', '.join(ACCEPTABLE)}")
     return kinds
 
 
@@ -130,3 +131,8 @@ def databases(text: str) -> Any:
     """Which databases: `all`, or their names. Raises: ValueError."""
     found = tuple(part.strip() for part in text.split(",") if part.strip())
     return "all" if found == ("all",) else tuple(spelled(DatabaseName)(name) for name in found)
+
+
+def _nearest(word: str, known: Iterable[str]) -> str | None:
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else None

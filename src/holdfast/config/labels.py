@@ -33,19 +33,25 @@ _OTHERS = ("backup", "backup-schedule")
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the labels of one volume or container say, by the part of the name after `holdfast.`; and what is wrong."""
+    """What the labels of one volume or container say, by the part of the name after `holdfast.`; and what is wrong.
+
+    `keys` gives the whole name of the label that said each.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    keys: Mapping[str, str] = field(default_factory=dict)
 
 
 def read_labels(labels: Mapping[str, str], on: On, name: str) -> Said:
     """What the labels of the volume or container `name` say."""
     values: dict[str, Any] = {}
+    keys: dict[str, str] = {}
     warnings: list[str] = []
     for key, text in sorted(labels.items()):
         if key in _OTHERS:
-            values = {**_others(key, text, f"{on} {name}", warnings), **values}
+            others = _others(key, text, f"{on} {name}", warnings)
+            values, keys = {**others, **values}, {**dict.fromkeys(others, key), **keys}
         if not key.startswith(PREFIX) or key.startswith(OWN):
             continue
         label = _BY_NAME.get(key)
@@ -54,9 +60,10 @@ def read_labels(labels: Mapping[str, str], on: On, name: str) -> Said:
             continue
         try:
             values[key.removeprefix(PREFIX)] = label.read(text)
+            keys[key.removeprefix(PREFIX)] = key
         except ValueError as error:
             warnings.append(f"{on} {name}: label {key}={text!r} is not {label.words}: {error}; it is ignored")
-    return Said(values, tuple(warnings))
+    return Said(values, tuple(warnings), keys)
 
 
 def _others(key: str, text: str, where: str, warnings: list[str]) -> dict[str, Any]:

@@ -75,6 +75,11 @@ class ArchiveTree:
                 for member in archive:
                     yield self._entry(archive, member, inodes, counts)
 
+    def holds_anything(self) -> bool:
+        """Whether there is more than its root. Raises: as `entries`."""
+        with helper_container(self._engine, self._volume) as container, self._archive(container) as archive:
+            return any(_relative(member.name) not in (b"", b"lost+found") for member in archive)
+
     def _entry(
         self,
         archive: tarfile.TarFile,

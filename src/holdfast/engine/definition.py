@@ -8,7 +8,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from holdfast.engine.client import Engine
@@ -16,6 +16,7 @@ from holdfast.errors import SourceNotFound
 from holdfast.model.definition import ContainerDefinition, ImageDefinition, NetworkDefinition, VolumeDefinition
 from holdfast.model.inventory import FoundContainer, FoundVolume
 from holdfast.policy.ordering import dependencies
+from holdfast.policy.ranges import chosen_ranges
 
 BUILT_IN = frozenset({"bridge", "host", "none"})
 _NOT_CONFIG = frozenset({"Hostname", "Image"})
@@ -30,6 +31,7 @@ def volume_definition(volume: FoundVolume) -> VolumeDefinition:
 
 def container_definitions(engine: Engine, containers: Iterable[FoundContainer]) -> list[ContainerDefinition]:
     """Containers as they were created; one that just went is left out. Raises: EngineUnavailable, EngineRefused."""
+    host = str(engine.info().get("Name"))
     found = []
     for container in containers:
         try:
@@ -37,18 +39,19 @@ def container_definitions(engine: Engine, containers: Iterable[FoundContainer]) 
                 raw = engine.api.inspect_container(container.id)
         except SourceNotFound:
             continue
-        found.append(_container(container, raw))
+        found.append(_container(container, raw, host))
     return found
 
 
-def network_definitions(engine: Engine, containers: Iterable[ContainerDefinition]) -> list[NetworkDefinition]:
+def network_definitions(engine: Engine, containers: Sequence[ContainerDefinition]) -> list[NetworkDefinition]:
     """The networks that containers are in, without the Engine's own. Raises: EngineUnavailable, EngineRefused."""
     names = sorted({name for container in containers for name in container.endpoints} - BUILT_IN)
+    pools = engine.info().get("DefaultAddressPools") or ()
     found = []
     for name in names:
         with engine.asking("cannot inspect a network", name):
             raw = engine.api.inspect_network(name)
-        found.append(_network(raw))
+        found.append(_network(raw, pools, _fixed(name, containers)))
     return found
 
 
@@ -77,9 +80,10 @@ def image_archive(engine: Engine, reference: str) -> Iterator[bytes]:
         yield from engine.api.get_image(reference)
 
 
-def _container(container: FoundContainer, raw: Mapping[str, Any]) -> ContainerDefinition:
+def _container(container: FoundContainer, raw: Mapping[str, Any], host: str) -> ContainerDefinition:
     config = {key: value for key, value in raw["Config"].items() if key not in _NOT_CONFIG}
-    if raw["Config"].get("Hostname") not in (None, "", raw["Id"][:12]):
+    lent = host if raw["HostConfig"].get("NetworkMode") == "host" else ""
+    if raw["Config"].get("Hostname") not in (None, "", raw["Id"][:12], lent):
         config["Hostname"] = raw["Config"]["Hostname"]
     endpoints = {
         name: _endpoint(raw["Id"], container.name, endpoint or {})
@@ -108,10 +112,21 @@ def _endpoint(container: str, name: str, endpoint: Mapping[str, Any]) -> dict[st
         kept["IPAMConfig"] = endpoint["IPAMConfig"]
     if endpoint.get("Links"):
         kept["Links"] = endpoint["Links"]
+    if endpoint.get("DriverOpts"):
+        kept["DriverOpts"] = endpoint["DriverOpts"]
     return kept
 
 
-def _network(raw: Mapping[str, Any]) -> NetworkDefinition:
+def _fixed(network: str, containers: Iterable[ContainerDefinition]) -> Iterator[str]:
+    """The addresses that containers asked for in a network."""
+    for container in containers:
+        asked = container.endpoints.get(network, {}).get("IPAMConfig") or {}
+        yield from (asked[key] for key in ("IPv4Address", "IPv6Address") if asked.get(key))
+
+
+def _network(raw: Mapping[str, Any], pools: Sequence[Mapping[str, Any]], fixed: Iterable[str]) -> NetworkDefinition:
+    ipam = raw.get("IPAM") or {}
+    chosen = chosen_ranges(ipam.get("Config") or (), pools, fixed)
     return NetworkDefinition(
         name=raw["Name"],
         driver=raw.get("Driver") or "bridge",
@@ -120,11 +135,5 @@ def _network(raw: Mapping[str, Any]) -> NetworkDefinition:
         ipv6=bool(raw.get("EnableIPv6")),
         options=dict(raw.get("Options") or {}),
         labels=dict(raw.get("Labels") or {}),
-        ipam=_ipam(raw.get("IPAM") or {}),
+        ipam={"Driver": ipam.get("Driver") or "default", "Config": chosen} if chosen else {},
     )
-
-
-def _ipam(raw: Mapping[str, Any]) -> dict[str, Any]:
-    """The address ranges, where somebody chose them: Compose and the Engine give out others on another host."""
-    chosen = [pool for pool in raw.get("Config") or () if len(pool) > 2 or "IPRange" in pool]
-    return {"Driver": raw.get("Driver") or "default", "Config": chosen} if chosen else {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from holdfast.engine.client import Engine, check_name
 from holdfast.errors import SourceNotFound, SourceUnreadable
+from holdfast.model.inventory import namespaces_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,8 @@ class Container:
     networks: Mapping[str, str]
     mounts: tuple[Mount, ...]
     environment: Mapping[str, str] = field(repr=False)
+    joins: tuple[str, ...] = ()
+    goes_when_stopped: bool = False
 
     @property
     def running(self) -> bool:
@@ -95,7 +98,7 @@ def container_names(engine: Engine) -> list[str]:
 def parse_container(found: Mapping[str, Any]) -> Container:
     """A container from what `inspect` says of it."""
     state, config = found["State"], found["Config"]
-    networks = found["NetworkSettings"].get("Networks") or {}
+    networks, host = found["NetworkSettings"].get("Networks") or {}, found.get("HostConfig") or {}
     return Container(
         id=found["Id"],
         name=found["Name"].lstrip("/"),
@@ -105,8 +108,14 @@ def parse_container(found: Mapping[str, Any]) -> Container:
         pid=state.get("Pid") or 0,
         labels=dict(config.get("Labels") or {}),
         networks={name: (network or {}).get("IPAddress") or "" for name, network in networks.items()},
-        mounts=tuple(_mount(mount) for mount in found.get("Mounts") or ()),
+        mounts=(
+            *(_mount(mount) for mount in found.get("Mounts") or ()),
+            # `--tmpfs` is told apart from all other mounts.
+            *(Mount("tmpfs", None, "", path, read_only=False) for path in host.get("Tmpfs") or ()),
+        ),
         environment=dict(_pair(line) for line in config.get("Env") or ()),
+        joins=namespaces_of(host),
+        goes_when_stopped=bool(host.get("AutoRemove")),
     )
 
 

@@ -60,10 +60,12 @@ class Holding:
     seconds: dict[str, float] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
+    ids: dict[str, str] = field(default_factory=dict)
 
     def add(self, more: Holding) -> None:
         """What is held besides."""
         self.since.update(more.since)
+        self.ids.update(more.ids)
         self.skipped.update(more.skipped)
 
 
@@ -94,17 +96,27 @@ def take_hold(engine: Engine, journal: Journal, targets: Sequence[Target], hooks
     for target in wanted:
         each = Held(container=target.container.id, name=target.container.name, method=target.method)
         journal.add(Line(held=each))
-        holding.since[each.name] = time.monotonic()
+        holding.since[each.name], holding.ids[each.name] = time.monotonic(), each.container
         _hold(engine, each)
         if each.method == "stop":
             journal.add(Line(done=each.container))
     return holding
 
 
-def let_go(engine: Engine, record: Record, holding: Holding | None = None, *, ran: set[str] | None = None) -> list[str]:
+def going_on(engine: Engine, holding: Holding) -> list[str]:
+    """Which of those that are held are not any more: somebody else let them go. Raises: EngineUnavailable."""
+    if not holding.ids:
+        return []
+    with engine.asking("cannot list the containers that are held"):
+        found = engine.api.containers(filters={"id": list(holding.ids.values()), "status": ["running", "restarting"]})
+    running = {each["Id"] for each in found}
+    return [name for name, identity in holding.ids.items() if identity in running]
+
+
+def let_go(engine: Engine, record: Record, holding: Holding | None = None, *, ran: set[int] | None = None) -> list[str]:
     """Let everything of a journal go, last held first, and run what is to follow; the names of those that were held.
 
-    `ran` are hooks that ran already, by their containers: whoever tries again gives the same set.
+    `ran` are hooks that ran already, by their place in the journal: whoever tries again gives the same set.
     Raises: the first failure, after everything was tried.
     """
     freed: list[str] = []
@@ -119,12 +131,12 @@ def let_go(engine: Engine, record: Record, holding: Holding | None = None, *, ra
             problems.append(error)
         if holding is not None and each.name in holding.since:
             holding.seconds[each.name] = time.monotonic() - holding.since[each.name]
-    for hook in reversed(record.hooks):
-        if not hook.post or hook.container in ran:
+    for place, hook in reversed(list(enumerate(record.hooks))):
+        if not hook.post or place in ran:
             continue
         try:
             run_hook(engine, hook.name, hook.post, hook.user, hook.timeout)
-            ran.add(hook.container)
+            ran.add(place)
             freed.append(f"post of {hook.name}")
         except SourceNotFound:
             log.warning("container %s is gone: its post hook was not run", hook.name)

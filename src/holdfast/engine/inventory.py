@@ -53,6 +53,8 @@ def found_container(container: Container) -> FoundContainer:
         labels=container.labels,
         mounts=tuple(FoundMount(m.kind, m.volume, m.source, m.target, m.read_only) for m in container.mounts),
         environment=container.environment,
+        joins=container.joins,
+        goes_when_stopped=container.goes_when_stopped,
     )
 
 

@@ -19,7 +19,8 @@ import msgspec
 STATE = "HOLDFAST_STATE"
 """The environment variable that names the folder for journals and locks of this host."""
 
-_SUFFIX = ".hold"
+HOLDS, RESTORES = ".hold", ".restore"
+"""How the names of journals end: of what is held, and of restores of stacks (`services.rebuild_journal`)."""
 
 
 class Held(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +41,25 @@ class HookRun(msgspec.Struct, frozen=True, kw_only=True):
     timeout: int = 60
 
 
+class Undo(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One step of a restore, and what undoing it needs: see `services.rebuild_undo`."""
+
+    kind: str
+    name: str
+    new: str = ""
+    old: str = ""
+    was: bool = False
+    digest: str = ""
+    user: str = ""
+    before: tuple[str, ...] = ()
+    written: float = 0.0
+
+
 class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
     """One line of the journal: the engine and the stack, or what is held, or a hook, or a filesystem's snapshot.
 
     `done` is a container whose hold the engine has confirmed; `lost` tells that the engine was out of reach meanwhile.
+    `undo` is a step of a restore that is about to be taken; `committed` tells that the restore is whole.
     """
 
     engine: str = ""
@@ -54,6 +70,8 @@ class Line(msgspec.Struct, omit_defaults=True, kw_only=True):
     done: str = ""
     lost: bool = False
     snapshot: str = ""
+    undo: Undo | None = None
+    committed: bool = False
 
 
 class Record(msgspec.Struct, kw_only=True):
@@ -71,6 +89,8 @@ class Record(msgspec.Struct, kw_only=True):
     done: frozenset[str] = frozenset()
     lost: bool = False
     snapshots: tuple[str, ...] = ()
+    undos: tuple[Undo, ...] = ()
+    committed: bool = False
 
 
 def state_folder() -> str:
@@ -85,8 +105,8 @@ def state_folder() -> str:
 class Journal:
     """A journal that is being written. `close` removes it: everything was let go."""
 
-    def __init__(self, folder: str, *, engine: str, stack: str, written: float) -> None:
-        self.path = os.path.join(folder, f"{stack}-{secrets.token_hex(6)}{_SUFFIX}")
+    def __init__(self, folder: str, *, engine: str, stack: str, written: float, suffix: str = HOLDS) -> None:
+        self.path = os.path.join(folder, f"{stack}-{secrets.token_hex(6)}{suffix}")
         self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
         self.add(Line(engine=engine, stack=stack, written=written))
@@ -115,6 +135,9 @@ def read_journal(path: str) -> Record:
             record.engine = line.engine or record.engine
             record.stack, record.written = line.stack or record.stack, line.written or record.written
             record.lost = record.lost or line.lost
+            record.committed = record.committed or line.committed
+            if line.undo is not None:
+                record.undos = (*record.undos, line.undo)
             if line.snapshot:
                 record.snapshots = (*record.snapshots, line.snapshot)
             if line.done:
@@ -160,9 +183,9 @@ def forget_journal(path: str) -> None:
     _remove(path)
 
 
-def journals(folder: str) -> Sequence[str]:
-    """The paths of all journals."""
-    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(_SUFFIX))
+def journals(folder: str, suffix: str = HOLDS) -> Sequence[str]:
+    """The paths of all journals of what is held, or of restores."""
+    return sorted(os.path.join(folder, name) for name in os.listdir(folder) if name.endswith(suffix))
 
 
 def _remove(path: str) -> None:

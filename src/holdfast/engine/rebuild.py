@@ -2,7 +2,7 @@
 
 Rules upheld here:
 - Nothing takes over what is there: a name that is taken is an error of the engine's.
-- A reference to another container (its network, its processes) is by name: ids are others on this host.
+- A reference to another container (its network, its processes, its volumes) is by the id that it has on this host.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from docker.errors import APIError
 from docker.types import IPAMConfig
 
 from holdfast.engine.client import Engine
 from holdfast.errors import EngineRefused, HoldfastError, RestoreError, SourceNotFound
 from holdfast.model.definition import ContainerDefinition, ImageDefinition, NetworkDefinition
+from holdfast.model.inventory import NAMESPACES
 
 _HEALTH_PAUSE = 0.25
 _STEADY_SECONDS = 1.0
-_REFERENCES = ("NetworkMode", "PidMode", "IpcMode", "UTSMode")
 
 
 def has_image(engine: Engine, image: ImageDefinition) -> bool:
@@ -49,6 +48,29 @@ def image_names(engine: Engine) -> frozenset[str]:
     return frozenset(names)
 
 
+def is_another(engine: Engine, image: ImageDefinition) -> bool:
+    """Whether the engine has another image under this name. Raises: SourceNotFound, EngineUnavailable."""
+    with engine.asking("cannot inspect an image", image.reference):
+        found: dict[str, Any] = engine.api.inspect_image(image.reference)  # type: ignore[no-untyped-call]  # the stubs lack it
+    return bool(image.id) and found["Id"] != image.id and not set(found.get("RepoDigests") or ()) & set(image.digests)
+
+
+def fetch_image(engine: Engine, image: ImageDefinition) -> bool:
+    """Fetch an image from its registry: the very one, by its digest; else what has its name now. Whether it is the one.
+
+    Raises: SourceNotFound, EngineUnavailable.
+    """
+    for digest in image.digests:
+        try:
+            pull_image(engine, digest)
+            tag_image(engine, digest, image.reference)
+        except (SourceNotFound, EngineRefused):
+            continue
+        return True
+    pull_image(engine, image.reference)
+    return not is_another(engine, image)
+
+
 def pull_image(engine: Engine, reference: str) -> None:
     """Fetch an image from its registry. Raises: SourceNotFound, EngineUnavailable."""
     try:
@@ -74,7 +96,9 @@ def tag_image(engine: Engine, image: str, reference: str) -> None:
     """Name an image. Raises: EngineRefused, EngineUnavailable."""
     if "@" in reference or reference.startswith("sha256:"):
         return
-    repository, _, tag = reference.partition(":") if "/" not in reference.rpartition(":")[2] else (reference, "", "")
+    repository, _, tag = reference.rpartition(":")
+    if not repository or "/" in tag:  # the colon, if there is one, belongs to the registry's port
+        repository, tag = reference, ""
     with engine.asking("cannot name an image", reference):
         engine.api.tag(image, repository, tag or "latest")
 
@@ -112,22 +136,42 @@ def create_container(engine: Engine, container: ContainerDefinition, names: Mapp
 
     Raises: SourceNotFound (its image), EngineRefused, EngineUnavailable.
     """
-    host = {**container.host_config}
-    for key in _REFERENCES:
-        kind, _, reference = str(host.get(key) or "").partition(":")
-        if kind == "container" and reference in names:
-            host[key] = f"container:{names[reference]}"
+    host = _referring(engine, container.host_config, names)
     endpoints = list(container.endpoints.items())
     first = {name: endpoint for name, endpoint in endpoints if name == host.get("NetworkMode")}
-    body: dict[str, Any] = {**container.config, "Image": container.image, "HostConfig": host}
+    body: dict[str, Any] = {**_own_config(container.config, host), "Image": container.image, "HostConfig": host}
     if first:
         body["NetworkingConfig"] = {"EndpointsConfig": first}
     with engine.asking("cannot make a container", container.name):
         created = engine.api.create_container_from_config(body, container.name)  # type: ignore[no-untyped-call]  # the SDK's, without types
-        for name, endpoint in endpoints:
-            if name not in first and not str(host.get("NetworkMode")).startswith("container:"):
-                _connect(engine, created["Id"], name, endpoint)
+        try:
+            for name, endpoint in endpoints:
+                if name not in first and not str(host.get("NetworkMode")).startswith("container:"):
+                    _connect(engine, created["Id"], name, endpoint)
+        except BaseException:
+            engine.api.remove_container(created["Id"], v=True, force=True)
+            raise
     return str(created["Id"])
+
+
+def container_state(engine: Engine, name: str) -> str | None:
+    """The engine's word for a container's state; None when there is none. Raises: EngineUnavailable, EngineRefused."""
+    found = _inspected(engine, name)
+    return str(found["State"]["Status"]) if found else None
+
+
+def container_created(engine: Engine, name: str) -> str | None:
+    """When a container was made (RFC 3339); None when there is none. Raises: EngineUnavailable, EngineRefused."""
+    found = _inspected(engine, name)
+    return str(found["Created"]) if found else None
+
+
+def _inspected(engine: Engine, name: str) -> dict[str, Any] | None:
+    try:
+        with engine.asking("cannot inspect a container", name):
+            return dict(engine.api.inspect_container(name))
+    except SourceNotFound:
+        return None
 
 
 def remove_container(engine: Engine, name: str) -> None:
@@ -181,19 +225,47 @@ def _log(engine: Engine, name: str) -> str:
     return " / ".join(bytes(lines).decode("utf-8", "replace").strip().splitlines())
 
 
+def _referring(engine: Engine, host: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    """A container's settings with the ids of the containers that it names on this engine, as Compose has them."""
+
+    def here(reference: str) -> str:
+        name = names.get(reference, reference)
+        with engine.asking("a container that another one shares with is not here", name):
+            return str(engine.api.inspect_container(name)["Id"])
+
+    changed = dict(host)
+    for key in NAMESPACES:
+        kind, _, reference = str(host.get(key) or "").partition(":")
+        if kind == "container":
+            changed[key] = f"container:{here(reference)}"
+    if lenders := host.get("VolumesFrom"):
+        parts = (str(each).partition(":") for each in lenders)
+        changed["VolumesFrom"] = [f"{here(lender)}{colon}{mode}" for lender, colon, mode in parts]
+    return changed
+
+
+def _own_config(config: Mapping[str, Any], host: Mapping[str, Any]) -> dict[str, Any]:
+    """What may be asked for: the Engine shows a name and ports that are another's, and refuses to be told them."""
+    lent: tuple[str, ...] = ()
+    if str(host.get("NetworkMode")).startswith("container:"):
+        lent = ("Hostname", "Domainname", "ExposedPorts", "MacAddress")
+    elif host.get("UTSMode") == "host":
+        lent = ("Hostname", "Domainname")
+    return {key: value for key, value in config.items() if key not in lent}
+
+
 def _connect(engine: Engine, container: str, network: str, endpoint: Mapping[str, Any]) -> None:
-    try:
-        engine.api.connect_container_to_network(
-            container,
-            network,
-            aliases=endpoint.get("Aliases"),
-            links=endpoint.get("Links"),
-            ipv4_address=(endpoint.get("IPAMConfig") or {}).get("IPv4Address"),
-            ipv6_address=(endpoint.get("IPAMConfig") or {}).get("IPv6Address"),
-        )
-    except APIError:
-        engine.api.remove_container(container, v=True, force=True)
-        raise
+    addresses = endpoint.get("IPAMConfig") or {}
+    engine.api.connect_container_to_network(
+        container,
+        network,
+        aliases=endpoint.get("Aliases"),
+        links=[link.partition(":")[::2] for link in endpoint.get("Links") or ()] or None,
+        ipv4_address=addresses.get("IPv4Address"),
+        ipv6_address=addresses.get("IPv6Address"),
+        link_local_ips=addresses.get("LinkLocalIPs"),
+        driver_opt=endpoint.get("DriverOpts"),
+    )
 
 
 def _images(engine: Engine) -> list[dict[str, Any]]:

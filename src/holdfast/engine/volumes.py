@@ -165,11 +165,23 @@ def why_not_in_place(volume: Volume) -> str | None:
     return _why_elsewhere(volume) or _why_unreadable(volume.mountpoint)
 
 
+def bound_directory(driver: str, options: Mapping[str, str]) -> str | None:
+    """The directory of the host that a volume of the `local` driver stands for (`o=bind`); None for any other."""
+    device = options.get("device", "")
+    bound = {"bind", "rbind"} & set(options.get("o", "").split(","))
+    return device.rstrip("/") if driver == "local" and bound and device.startswith("/") else None
+
+
+def mounted_on_demand(driver: str, options: Mapping[str, str]) -> bool:
+    """Whether its data lies elsewhere, and is at its mountpoint only while a container uses it."""
+    # NFS, a device, a bind: what is there now is gone when the last container stops, perhaps while we read.
+    return driver != "local" or bool(options.get("type") or options.get("device"))
+
+
 def _why_elsewhere(volume: Volume) -> str | None:
     if volume.driver != "local":
         return f"its driver {volume.driver} is not the local one"
-    if volume.options.get("type") or volume.options.get("device"):
-        # NFS, a device, a bind: what is there now is gone when the last container stops, perhaps while we read.
+    if mounted_on_demand(volume.driver, volume.options):
         return f"it is mounted at {volume.mountpoint} only while a container uses it"
     return None
 

@@ -36,8 +36,8 @@ _READY_SECONDS = 30.0
 class Watchdog:
     """The child, from its parent's side. Use it in a `with` block; leaving it normally or not ends it."""
 
-    def __init__(self, journal: str, engine: str, limit: float) -> None:
-        argv = [sys.executable, "-m", "holdfast.engine.watchdog", journal, engine, str(limit)]
+    def __init__(self, journal: str, engine: str, limit: float, *, module: str = "holdfast.engine.watchdog") -> None:
+        argv = [sys.executable, "-m", module, journal, engine, str(limit)]
         self._child = subprocess.Popen(
             argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True, cwd="/", env=for_children()
         )
@@ -53,7 +53,7 @@ class Watchdog:
         ready, _, _ = select.select([self._child.stdout], [], [], _READY_SECONDS)
         if not ready or self._child.stdout.read(1) != READY:
             raise EngineUnavailable(
-                "the watchdog does not start, so that nothing is held", found=f"exit status {self._child.poll()}"
+                "the watchdog does not start, so that nothing is done", found=f"exit status {self._child.poll()}"
             )
 
     def holding(self) -> None:
@@ -120,7 +120,7 @@ def watch(journal: str, engine: str, limit: float) -> None:
 def _let_go(journal: str, engine: str) -> bool:
     """Whether everything could be let go."""
     end = time.monotonic() + _PATIENCE
-    ran: set[str] = set()
+    ran: set[int] = set()
     lost = False
     while True:
         try:
@@ -150,10 +150,15 @@ def _removed(record: Record) -> bool:
     return True
 
 
-def main() -> None:
-    """The child's own start."""
+def alone_with_its_parent() -> None:
+    """Ignore what is meant for the parent."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+
+
+def main() -> None:
+    """The child's own start."""
+    alone_with_its_parent()
     journal, engine, limit = sys.argv[1:]
     watch(journal, engine, float(limit))
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 WORKING_DIR = "com.docker.compose.project.working_dir"
 CONFIG_FILES = "com.docker.compose.project.config_files"
 DEPENDS_ON = "com.docker.compose.depends_on"
+NAMESPACES = ("NetworkMode", "PidMode", "IpcMode")
+"""What of a container's settings may name another one as `container:ID`."""
 ANONYMOUS = "com.docker.volume.anonymous"
 
 HELD = frozenset({"running"})
@@ -43,6 +46,10 @@ class FoundContainer:
     labels: Mapping[str, str] = field(default_factory=dict)
     mounts: tuple[FoundMount, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    joins: tuple[str, ...] = ()
+    """Containers, by id or name, whose network or processes it shares: it is cut off, or ends, when they stop."""
+    goes_when_stopped: bool = False
+    """Whether the engine removes it as soon as it stops (`docker run --rm`), with its anonymous volumes."""
 
     @property
     def running(self) -> bool:
@@ -53,6 +60,12 @@ class FoundContainer:
     def service(self) -> str:
         """Its service in the Compose project; its own name elsewhere."""
         return self.labels.get(SERVICE) or self.name
+
+
+def namespaces_of(host_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The containers whose namespaces a container shares (`network_mode: service:x` and the like), by id or name."""
+    modes = (str(host_config.get(key) or "") for key in NAMESPACES)
+    return tuple(dict.fromkeys(mode.partition(":")[2] for mode in modes if mode.startswith("container:")))
 
 
 @dataclass(frozen=True, slots=True)

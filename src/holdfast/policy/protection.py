@@ -50,6 +50,11 @@ class StackProtection(msgspec.Struct, frozen=True, kw_only=True):
         """How many things of the stack would be lost."""
         return sum(item.state == "unprotected" for item in self.items)
 
+    @property
+    def unscheduled(self) -> bool:
+        """Whether somebody enabled it and nothing backs it up by itself."""
+        return self.enabled and any(each.name == "schedule" and each.value == "none" for each in self.settings)
+
 
 def in_order(items: Iterable[Item]) -> tuple[Item, ...]:
     """What is not protected first, then what is; databases, volumes and paths in their own order within."""

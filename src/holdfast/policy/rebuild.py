@@ -8,14 +8,17 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from holdfast.model.definition import ContainerDefinition, StackDefinition
-from holdfast.model.inventory import PROJECT, Inventory
+from holdfast.model.inventory import PROJECT, Inventory, namespaces_of
+from holdfast.policy.stacks import is_below
 
+EMPTY = "an empty directory: containers mount it, and it was not backed up"
 State = Literal["missing", "empty", "holds data"]
 
 
@@ -26,6 +29,10 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     networks: frozenset[str] = frozenset()
     images: frozenset[str] = frozenset()
     targets: Mapping[str, State] = {}
+    elsewhere: frozenset[str] = frozenset()
+    """Those of them whose data lies elsewhere than on the host: written over the engine, and never swapped."""
+    absent: frozenset[str] = frozenset()
+    """Paths that containers mount and that are not on the host."""
     free: Mapping[str, int] = {}
     """Bytes free where each label's data would go."""
     places: Mapping[str, int] = {}
@@ -57,11 +64,26 @@ def plan_rebuild(
         *_images(definition, host),
         *_networks(definition, host),
         *_data(sizes, host),
+        *(Step(verb="make", what=path, detail=EMPTY) for path in empty_mounts(definition, sizes, host)),
         *_containers(definition, host),
         *_databases(definition, sizes, host),
     ]
     problems = (*_collisions(definition, host), *_full(sizes, host), *_filled(sizes, host, replace=replace))
     return RebuildPlan(stack=definition.stack, point=point, steps=tuple(steps), problems=problems)
+
+
+def bind_mounts(definition: StackDefinition) -> frozenset[str]:
+    """The paths of the host that containers mount."""
+    sources = (source for container in definition.containers for source in mounts_of(container).values())
+    return frozenset(posixpath.normpath(source) for source in sources if source.startswith("/"))
+
+
+def empty_mounts(definition: StackDefinition, sizes: Mapping[str, int], host: HostState) -> list[str]:
+    """What containers mount of the host and neither it nor the restore point has: it will be empty."""
+    kept = {file.path for file in definition.files}
+    trees = [label.partition(":")[2] for label in sizes if label.startswith("path:")]
+    missing = (path for path in sorted(bind_mounts(definition) & host.absent) if path not in kept)
+    return [path for path in missing if not any(is_below(path, tree) for tree in trees)]
 
 
 def mounts_of(container: ContainerDefinition) -> dict[str, str]:
@@ -74,6 +96,13 @@ def mounts_of(container: ContainerDefinition) -> dict[str, str]:
         if mount.get("Type") in ("volume", "bind") and mount.get("Source"):
             found[str(mount["Target"])] = str(mount["Source"])
     return found
+
+
+def needed_by(host_config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The containers, by id or name, without which another can be neither made nor started."""
+    volumes = (str(each).partition(":")[0] for each in host_config.get("VolumesFrom") or ())
+    links = (str(each).partition(":")[0].lstrip("/") for each in host_config.get("Links") or ())
+    return tuple(dict.fromkeys([*namespaces_of(host_config), *volumes, *links]))
 
 
 def data_place(mounts: Mapping[str, str], directory: str) -> tuple[str, str] | None:
@@ -106,7 +135,10 @@ def _data(sizes: Mapping[str, int], host: HostState) -> Iterator[Step]:
         state = host.targets.get(label)
         if state is not None:
             verb = "replace" if state == "holds data" else "restore"
-            yield Step(verb=verb, what=label, detail=f"{size} bytes, compared with the backup before it is used")
+            how = "compared with the backup before it is used"
+            if label in host.elsewhere:
+                how = "written over the engine, unless its storage holds data already"
+            yield Step(verb=verb, what=label, detail=f"{size} bytes, {how}")
 
 
 def _containers(definition: StackDefinition, host: HostState) -> Iterator[Step]:
@@ -134,6 +166,8 @@ def _collisions(definition: StackDefinition, host: HostState) -> Iterator[str]:
             yield f"container {container.name} is here and belongs to another project: rename or remove it"
         elif container.name in wanted and container.status in ("paused", "restarting"):
             yield f"container {container.name} is {container.status}: unpause it, or stop it"
+        elif container.name in wanted and container.running and container.goes_when_stopped:
+            yield f"container {container.name} is removed as soon as it stops (--rm): stop it yourself"
     volumes = {f"volume:{volume.name}" for volume in definition.volumes}
     for container in host.inventory.containers:
         foreign = container.name not in wanted and container.running
@@ -166,5 +200,10 @@ def _full(sizes: Mapping[str, int], host: HostState) -> Iterator[str]:
 
 def _filled(sizes: Mapping[str, int], host: HostState, *, replace: bool) -> Iterator[str]:
     for label in sizes:
-        if host.targets.get(label) == "holds data" and not replace:
+        if host.targets.get(label) == "holds data" and label in host.elsewhere:
+            yield (
+                f"{label} holds data, which lies elsewhere and cannot be kept beside the new: empty it, or remove the "
+                "volume to have its data left as it is"
+            )
+        elif host.targets.get(label) == "holds data" and not replace:
             yield f"{label} holds data: --replace puts the restored data in its place, and keeps it until that is whole"

@@ -20,6 +20,12 @@ from holdfast.postgres.facts import databases, roles
 from holdfast.postgres.server import MAINTENANCE, Server
 from holdfast.postgres.session import Session
 
+ASIDE = r"(.*)-holdfast-old-[0-9a-f]{6}"
+"""What a database that was set aside is called: the beginning of its name, and a mark."""
+
+_TERMINATE = """
+SELECT count(pg_catalog.pg_terminate_backend(pid)) AS ended FROM pg_catalog.pg_stat_activity WHERE datname = '{name}'
+"""
 _IS_EMPTY = """
 SELECT count(*) AS found FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
@@ -116,6 +122,8 @@ def load_database(server: Server, archive: Archive, *, keep: bool = False) -> st
 def bring_back(server: Server, name: str, aside: str | None) -> None:
     """Undo `load_database`: the new database goes, the old one comes back. Raises: the session's errors."""
     with server.session() as session:
+        # A pg_restore whose starter was killed may still be at it.
+        session.query(_TERMINATE.format(name=name.replace("'", "''")))
         session.execute(f"DROP DATABASE IF EXISTS {_ident(session, name)}")
         if aside:
             session.execute(f"ALTER DATABASE {_ident(session, aside)} RENAME TO {_ident(session, name)}")

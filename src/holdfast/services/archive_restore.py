@@ -1,7 +1,8 @@
 """A snapshot's data into a volume over the Engine's archive API, where the volume cannot be written from here.
 
 Rules upheld here:
-- The volume is new, and goes when the restore cannot be finished: half of one is never left.
+- The volume is new, or empty and to be kept. A new one goes when the restore cannot be finished: half of one is
+  never left.
 - Every blob is checked before its bytes are sent. A file of which one is damaged is left out and named: its content is
   held, in memory or a temporary file, until it is known to be whole.
 - Owners are those that containers see: a rootless engine shifts them by itself.
@@ -54,15 +55,20 @@ def restore_new_volume(
     *,
     on_progress: OnProgress | None = None,
     chosen: Chosen | None = None,
+    keep: bool = False,
 ) -> RestoreReport:
-    """Restore into a volume that was just made. Raises: EngineRefused, EngineUnavailable, the store's errors."""
+    """Restore into a volume that was just made; with `keep` into an empty one, which then stays also after a failure.
+
+    Raises: EngineRefused, EngineUnavailable, the store's errors.
+    """
     started = time.monotonic()
     try:
         with reading(repository):
             archive = _Archive(repository, open_snapshot(repository, snapshot), on_progress, chosen)
             write_archive(engine, volume, archive.pieces())
     except BaseException:
-        remove_volume(engine, volume.name)
+        if not keep:
+            remove_volume(engine, volume.name)
         raise
     done = archive.done
     return RestoreReport(

@@ -4,7 +4,7 @@ Rules upheld here:
 - Holding is journaled before it is done, and a watchdog stands by: whatever kills this process, everything is let go.
 - Databases are asked for the instant while the others are held already; the container of such a server, where it writes
   a held directory itself, is held last: what is frozen gives no answer.
-- A hold that lasted longer than its limit is no consistent capture, and an error.
+- A hold that lasted longer than its limit, or that somebody else ended, is no consistent capture, and an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from holdfast.engine.client import Engine
-from holdfast.engine.hold import Holding, HookCall, Target, let_go, take_hold
+from holdfast.engine.hold import Holding, HookCall, Target, going_on, let_go, take_hold
 from holdfast.engine.journal import Journal, Line, read_journal, state_folder
 from holdfast.engine.watchdog import Watchdog
 from holdfast.errors import EngineUnavailable, SourceUnreadable
@@ -65,6 +65,7 @@ class Hold:
             at = instant()
             holding.add(take_hold(self._engine, self._journal, last, ()))
             work()
+            early = going_on(self._engine, holding)
         finally:
             self._let_go(holding)
         seconds = time.monotonic() - started
@@ -75,6 +76,12 @@ class Hold:
                 wanted=f"at most {plan.limit:.0f} s",
                 found=f"{seconds:.1f} s",
                 hint="raise hold_limit, or exclude what changes most",
+            )
+        if early:
+            raise SourceUnreadable(
+                "somebody let a container go on while it was held, so that the capture is not of one instant",
+                which=", ".join(early),
+                hint="run it again; docker events tells who started or unpaused it",
             )
         return holding, at
 

@@ -60,6 +60,14 @@ def _unprotected(found: Sequence[StackProtection]) -> Iterator[Finding]:
         found=f"not protected: {', '.join(lost[:_SHOWN])}{more}" if lost else "everything that was found is protected",
         hint="holdfast plan says why, and what to do" if lost else None,
     )
+    by_hand = sorted(p.stack for p in found if p.origin == "labels" and p.unscheduled)
+    if by_hand:
+        yield Finding(
+            check="schedule",
+            verdict="warn",
+            found=f"enabled by labels, and no schedule backs it up: {', '.join(by_hand)}",
+            hint="label one of its volumes or containers holdfast.schedule=daily",
+        )
     for stack in found:
         for line in stack.warnings:
             yield Finding(check=f"labels of {stack.stack or 'no stack'}", verdict="warn", found=line)
@@ -96,9 +104,12 @@ def _path(config: Config, spec: SourceSpec) -> str | None:
 
 
 def _held() -> Iterator[Finding]:
-    from holdfast.engine.journal import journals, state_folder, taken_over
+    from holdfast.engine.journal import RESTORES, journals, state_folder, taken_over
 
     left: list[str] = []
+    for path in journals(state_folder(), RESTORES):
+        with taken_over(path) as record:
+            left.extend([f"{record.stack}, half restored"] if record is not None else [])
     for path in journals(state_folder()):
         with taken_over(path) as record:
             if record is not None:

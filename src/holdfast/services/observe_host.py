@@ -74,6 +74,7 @@ def _unprotected(config: Config, engine: Engine, volumes: Sequence[Volume]) -> I
     for volume in volumes:
         users = [use.container for use in containers_using(engine, volume)]
         on_purpose = read_labels(volume.labels, "volume", volume.name).values.get("enable") is False
+        on_purpose = on_purpose or volume.options.get("type") == "tmpfs"  # it holds nothing to lose
         if volume.name in known or LABEL in volume.labels or on_purpose or not users or set(users) <= databases:
             continue
         yield Finding(

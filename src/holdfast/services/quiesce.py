@@ -3,6 +3,7 @@
 Rules upheld here:
 - Every container that may write one of the directories is held, also one of another stack; they are held together.
 - A label on a container decides over the stack's method for that container alone.
+- Whoever shares the network or the processes of a container that is stopped is stopped and started with it.
 - What an earlier run left held is let go before anything else is done.
 """
 
@@ -26,7 +27,7 @@ from holdfast.engine.journal import forget_journal, journals, note_loss, state_f
 from holdfast.engine.still import remove_still
 from holdfast.errors import EngineUnavailable, HoldfastError, SourceBusy
 from holdfast.model.inventory import FoundContainer, FoundVolume, Inventory
-from holdfast.policy.ordering import start_order
+from holdfast.policy.ordering import start_order, stopped_with, way_to_hold
 from holdfast.policy.stacks import is_below, writers_of
 from holdfast.services.holding import FreezePlan
 
@@ -49,6 +50,9 @@ def freeze_plan(name: str, stack: Stack, specs: Sequence[Volume | Directory], in
             # A container that writes two sources is held in the stronger way of the two.
             methods[container.name] = "stop" if "stop" in (method, methods.get(container.name)) else method
     methods |= {n: m for n, m in container_methods(tuple(writers.values())).items() if n in writers}
+    methods = {name: way_to_hold(writers[name], method) for name, method in methods.items()}
+    for container in stopped_with((c for c in writers.values() if methods[c.name] == "stop"), inventory.containers):
+        writers[container.name], methods[container.name] = container, "stop"
     held = [c for c in reversed(start_order(list(writers.values()))) if methods[c.name] in ("pause", "stop")]
     return FreezePlan(
         stack=name,
@@ -113,7 +117,9 @@ def thaw_left(*, own: str | None = None) -> list[str]:
 
 @contextmanager
 def alone(stack: str, place: str, *, wait: bool) -> Iterator[None]:
-    """Be the only backup of a stack on this host for the time of the block; `place` tells stacks of one name apart.
+    """Be the only backup or restore of a stack on this host for the time of the block.
+
+    `place` (`place_of`) tells stacks of one name apart.
 
     Raises: SourceBusy when another one runs and `wait` is off.
     """
@@ -125,7 +131,7 @@ def alone(stack: str, place: str, *, wait: bool) -> Iterator[None]:
         except BlockingIOError:
             holder = os.pread(fd, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise SourceBusy(
-                "another backup of this stack is running",
+                "another backup, or a restore, of this stack is running",
                 which=stack,
                 found=f"process {holder}",
                 hint="wait for it to end, or set when_busy: wait",

@@ -5,38 +5,45 @@ Rules upheld here:
 - In order: images; networks and volumes that are missing; data beside what is there, compared; only then are running
   containers of the stack stopped and the data swapped in; databases are loaded and compared; everything is started and
   has to become healthy. The old data goes last of all.
-- Each step leaves behind how to undo it. What fails, at any step, is undone in reverse: what ran before runs again,
-  with the data it had, and what was made is gone.
+- Each step is written down before it is taken, with how to undo it. What fails, at any step, or is killed, is undone in
+  reverse: what ran before runs again, with the data it had, and what was made is gone.
+- While a stack is restored nothing backs it up, and no other restore of it runs.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import msgspec
 
 from holdfast.engine import rebuild as make
+from holdfast.engine.archive import ArchiveTree
 from holdfast.engine.client import Engine
 from holdfast.engine.inventory import take_inventory
-from holdfast.engine.volumes import create_volume, remove_volume
-from holdfast.errors import CorruptObject, HoldfastError, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
+from holdfast.engine.journal import Undo
+from holdfast.engine.volumes import create_volume, find_volume
+from holdfast.errors import CorruptObject, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
 from holdfast.model.definition import FILES, IMAGES, ContainerDefinition
 from holdfast.model.snapshot import Snapshot
-from holdfast.policy.rebuild import RebuildPlan, plan_rebuild
+from holdfast.policy.rebuild import EMPTY, RebuildPlan, needed_by, plan_rebuild
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.repository import Repository
+from holdfast.services.archive_restore import restore_new_volume
 from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery
 from holdfast.services.drill import choose_point
 from holdfast.services.placement import Placement
+from holdfast.services.rebuild_journal import refuse_unfinished, undone_unless_whole
 from holdfast.services.rebuild_wanted import Wanted
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, reading
 
 log = logging.getLogger(__name__)
 
+_ANOTHER = "another one has this name now than at the backup, and the containers are made from it"
 _HEALTH_SECONDS = 300.0
 OnStep = Callable[[str], None]
 
@@ -66,8 +73,7 @@ class Rebuild:
         self.plan: RebuildPlan = plan_rebuild(
             self.definition, self._wanted.point.id, self._wanted.sizes, self._wanted.host(), replace=replace
         )
-        self._undo = ExitStack()
-        self._commit: list[Callable[[], None]] = []
+        self._intend: Callable[[Undo], None] = lambda _: None
         self._made: list[str] = []
         self._notes: list[str] = []
         self._loaded: set[str] = set()
@@ -81,21 +87,22 @@ class Rebuild:
         refuse(self.plan)
         started = time.monotonic()
         tell = on_step or (lambda _: None)
-        with self._undo:
+        refuse_unfinished(self.definition.stack)
+        with undone_unless_whole(self._engine, self.definition.stack, log.warning) as steps:
+            self._intend = steps.intend
             self._bring_images(tell)
             self._make_networks(tell)
             restored, placements = self._bring_data(tell, on_progress)
             self._bring_files(tell)
+            self._make_mounts(tell)
             running = self._stop(tell)
             for placement in placements:
-                self._undo.callback(self._quietly_call, placement.undo)  # before what was stopped is started again
+                there = os.path.lexists(placement.path)
+                self._intend(Undo(kind="swap", name=placement.path, new=placement.new, old=placement.old, was=there))
                 placement.swap()
             self._make_containers(tell)
             compared = self._load_databases(tell)
             health = self._start(tell, running)
-            self._undo.pop_all()
-        for step in self._commit:
-            self._quietly_call(step)
         return RebuildReport(
             stack=self.definition.stack,
             point=self._wanted.point.id,
@@ -110,6 +117,8 @@ class Rebuild:
     def _bring_images(self, tell: OnStep) -> None:
         for image in self.definition.images:
             if make.has_image(self._engine, image):
+                if make.is_another(self._engine, image):
+                    self._notes.append(f"image {image.reference}: {_ANOTHER}: remove it to have the one that was")
                 continue
             tell(f"image {image.reference}")
             if image.saved:
@@ -119,7 +128,8 @@ class Rebuild:
                 make.load_image(self._engine, stream_content(self._repository.reader, node), image)
             else:
                 try:
-                    make.pull_image(self._engine, image.reference)
+                    if not make.fetch_image(self._engine, image):
+                        self._notes.append(f"image {image.reference}: {_ANOTHER}")
                 except SourceNotFound as error:
                     raise SourceNotFound(
                         "an image is neither here, nor in the repository, nor in a registry",
@@ -134,8 +144,8 @@ class Rebuild:
             if network.name in present:
                 continue
             tell(f"network {network.name}")
+            self._intend(Undo(kind="network", name=network.name))
             make.create_network(self._engine, network)
-            self._undo.callback(self._quietly, make.remove_network, network.name)
             self._made.append(f"network {network.name}")
 
     def _bring_data(self, tell: OnStep, on_progress: OnProgress | None) -> tuple[list[RestoreReport], list[Placement]]:
@@ -145,15 +155,39 @@ class Rebuild:
             tell(snapshot.source)
             base = self._wanted.bases.get(snapshot.source)
             placement = BasePlacement(path, base.planned, self._engine) if base else Placement(path)
-            self._undo.callback(self._quietly_call, placement.undo)
+            self._intend(Undo(kind="tree", name=placement.path, new=placement.new))
             reports.append(
                 msgspec.structs.replace(
                     placement.prepare(self._repository, snapshot, on_progress), target=snapshot.source
                 )
             )
-            self._commit.append(placement.commit)
             placements.append(placement)
+        for snapshot, name in self._wanted.elsewhere():
+            tell(snapshot.source)
+            reports.extend(self._write_elsewhere(snapshot, name, on_progress))
         return reports, placements
+
+    def _write_elsewhere(
+        self, snapshot: Snapshot, name: str, on_progress: OnProgress | None
+    ) -> Iterator[RestoreReport]:
+        """Fill a volume whose data lies elsewhere; what is there already outlived the host, and is left as it is."""
+        volume = find_volume(self._engine, name)
+        if volume.options.get("type") == "tmpfs":
+            self._notes.append(f"{snapshot.source}: a tmpfs, which holds nothing once its containers stop")
+            return
+        if ArchiveTree(self._engine, volume).holds_anything():
+            hint = f"holdfast restore {snapshot.short_id} --to-volume NAME"
+            self._notes.append(f"{snapshot.source}: its storage holds data already, it was left as it is: {hint}")
+            return
+        with ExitStack() as half:
+            half.callback(log.warning, "%s: its storage may hold a part of it: empty it before trying again", name)
+            report = restore_new_volume(
+                self._repository, snapshot, self._engine, volume, on_progress=on_progress, keep=True
+            )
+            if report.damaged:
+                raise RestoreError("what was restored is not whole", which=snapshot.source, found=report.damaged[0])
+            half.pop_all()
+        yield msgspec.structs.replace(report, target=snapshot.source)
 
     def _make_volumes(self, tell: OnStep) -> None:
         present = {volume.name for volume in take_inventory(self._engine).volumes}
@@ -161,8 +195,8 @@ class Rebuild:
             if volume.name in present:
                 continue
             tell(f"volume {volume.name}")
+            self._intend(Undo(kind="volume", name=volume.name))
             create_volume(self._engine, volume.name, volume.labels, driver=volume.driver, options=volume.options)
-            self._undo.callback(self._quietly, remove_volume, volume.name)
             self._made.append(f"volume {volume.name}")
 
     def _bring_files(self, tell: OnStep) -> None:
@@ -174,13 +208,22 @@ class Rebuild:
             node = find_node(self._repository.reader, self._wanted.described.tree, FILES + b"/" + file.stored.encode())
             data = b"".join(stream_content(self._repository.reader, node))
             self._make_folders(os.path.dirname(file.path))
+            self._intend(Undo(kind="file", name=file.path, digest=hashlib.sha256(data).hexdigest()))
             fd = os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            self._undo.callback(os.unlink, file.path)
             with os.fdopen(fd, "wb") as out:
                 out.write(data)
                 os.fchown(fd, file.uid, file.gid)
                 os.fchmod(fd, file.mode)
             self._made.append(file.path)
+
+    def _make_mounts(self, tell: OnStep) -> None:
+        """What containers mount and nobody has: some engines refuse it, others make it in silence."""
+        for step in self.plan.steps:
+            if step.detail == EMPTY:
+                tell(step.what)
+                self._make_folders(step.what)
+                self._made.append(step.what)
+                self._notes.append(f"{step.what}: {EMPTY}")
 
     def _make_folders(self, path: str) -> None:
         missing = []
@@ -188,8 +231,8 @@ class Rebuild:
             missing.append(path)
             path = os.path.dirname(path)
         for folder in reversed(missing):
+            self._intend(Undo(kind="folder", name=folder))
             os.mkdir(folder)
-            self._undo.callback(_remove_if_empty, folder)
 
     def _stop(self, tell: OnStep) -> list[str]:
         """Stop what runs of the stack; their names, to be started again in every case."""
@@ -198,7 +241,7 @@ class Rebuild:
         running = [c.name for c in self._in_order() if c.name in here]
         for name in reversed(running):
             tell(f"stop {name}")
-            self._undo.callback(self._quietly, make.start_container, name)
+            self._intend(Undo(kind="stopped", name=name))
             make.stop_container(self._engine, name)
         return running
 
@@ -209,8 +252,8 @@ class Rebuild:
             if container.name in present:
                 continue
             tell(f"container {container.name}")
+            self._intend(Undo(kind="container", name=container.name, written=time.time()))
             make.create_container(self._engine, container, names)
-            self._undo.callback(self._quietly, make.remove_container, container.name)
             self._made.append(f"container {container.name}")
 
     def _load_databases(self, tell: OnStep) -> list[str]:
@@ -227,7 +270,7 @@ class Rebuild:
         return compared
 
     def _recover(self, snapshot: Snapshot, container: str, base: BaseTarget) -> str:
-        self._undo.callback(self._quietly, make.stop_container, container)
+        self._intend(Undo(kind="started", name=container))
         self._loaded.add(container)
         make.start_container(self._engine, container)
         words, problems = await_recovery(self._engine, container, base)
@@ -241,7 +284,7 @@ class Rebuild:
 
     def _load(self, snapshot: Snapshot, container: str) -> str:
         from holdfast.engine.exec import ContainerRunner
-        from holdfast.postgres.load import bring_back, drop_aside
+        from holdfast.postgres.facts import databases
         from holdfast.postgres.server import container_server
         from holdfast.services.databases import facts_of, load_dump, prove_dump
         from holdfast.services.sandboxes import wait_until_ready
@@ -251,23 +294,18 @@ class Rebuild:
             if data.manifest is None:
                 raise CorruptObject("a dump's manifest cannot be read", which=snapshot.source, hint="holdfast verify")
             facts = facts_of(data.manifest)
-            # Registered before the load: undoing that needs the server.
-            self._undo.callback(self._quietly, make.stop_container, container)
+            self._intend(Undo(kind="started", name=container))
             self._loaded.add(container)
             make.start_container(self._engine, container)
             runner = ContainerRunner(self._engine, container)
             wait_until_ready(runner, facts.user)
             server = container_server(runner, user=facts.user, password=None, image=None)
-            kept: list[tuple[str, str | None]] = []
-            try:
-                # A server that was just made has the databases of its first start: they are as good as empty.
-                fresh = f"container {container}" in self._made
-                notes = load_dump(self._repository, data, server, replace=self._replace or fresh, kept=kept)
-            finally:
-                for name, aside in kept:
-                    self._undo.callback(self._quietly_call, bring_back, server, name, aside)
-                    if aside is not None:
-                        self._commit.append(lambda aside=aside: drop_aside(server, aside))  # type: ignore[misc]  # mypy has no type for a lambda with a default
+            with server.session() as session:
+                before = tuple(databases(session))
+            self._intend(Undo(kind="databases", name=container, user=facts.user, before=before))
+            # A server that was just made has the databases of its first start: they are as good as empty.
+            fresh = f"container {container}" in self._made
+            notes = load_dump(self._repository, data, server, replace=self._replace or fresh, kept=[])
             words, problems = prove_dump(facts, server)
         if problems:
             raise RestoreError(
@@ -283,7 +321,7 @@ class Rebuild:
             if container.running or container.name in running:
                 tell(f"start {container.name}")
                 if container.name not in self._loaded:
-                    self._undo.callback(self._quietly, make.stop_container, container.name)
+                    self._intend(Undo(kind="started", name=container.name))
                 make.start_container(self._engine, container.name)
                 health[container.name] = make.await_health(self._engine, container.name, _HEALTH_SECONDS)
         return health
@@ -294,20 +332,17 @@ class Rebuild:
 
         by_name = {container.name: container for container in self.definition.containers}
         found = [
-            FoundContainer(c.id, c.name, c.image, "", {SERVICE: c.service, DEPENDS_ON: ",".join(c.depends_on)})
+            FoundContainer(
+                c.id,
+                c.name,
+                c.image,
+                "",
+                {SERVICE: c.service, DEPENDS_ON: ",".join(c.depends_on)},
+                joins=needed_by(c.host_config),
+            )
             for c in by_name.values()
         ]
         return [by_name[container.name] for container in start_order(found)]
-
-    def _quietly(self, action: Callable[[Engine, str], object], name: str) -> None:
-        self._quietly_call(action, self._engine, name)
-
-    def _quietly_call(self, action: Callable[..., object], *arguments: object) -> None:
-        """Undo one thing; a failure is told, and must not keep the others from being undone."""
-        try:
-            action(*arguments)
-        except (HoldfastError, OSError) as error:
-            log.warning("a step of the restore left something behind: %s", error)
 
 
 def refuse(plan: RebuildPlan) -> None:
@@ -321,8 +356,3 @@ def refuse(plan: RebuildPlan) -> None:
         found="; ".join(plan.problems),
         hint="holdfast restore STACK --dry-run shows everything; --replace replaces what holds data",
     )
-
-
-def _remove_if_empty(path: str) -> None:
-    if not os.listdir(path):
-        os.rmdir(path)

@@ -7,19 +7,21 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from holdfast.engine import rebuild as make
+from holdfast.engine.archive import ArchiveTree
 from holdfast.engine.client import Engine
 from holdfast.engine.inventory import take_inventory
-from holdfast.engine.volumes import find_volume, readable_directly
+from holdfast.engine.volumes import bound_directory, find_volume, mounted_on_demand, readable_directly
 from holdfast.errors import CorruptObject, RestoreError, SourceNotFound
 from holdfast.model.definition import DEFINITION, KIND, StackDefinition
 from holdfast.model.snapshot import RestorePoint, Snapshot
-from holdfast.policy.rebuild import HostState, State, mounts_of
+from holdfast.policy.rebuild import HostState, State, bind_mounts, mounts_of
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
@@ -71,12 +73,35 @@ class Wanted:
             if base is not None:
                 place = self._place("path" if base.source.startswith("/") else "volume", base.source)
                 yield snapshot, os.path.join(place, base.below).rstrip("/")
-            elif kind in ("volume", "path"):
+            elif kind == "path" or (kind == "volume" and not self._is_elsewhere(name)):
                 yield snapshot, self._place(kind, name)
+
+    def elsewhere(self) -> Iterator[tuple[Snapshot, str]]:
+        """Each volume that is written over the engine, for its data lies elsewhere (NFS, another driver); its name."""
+        for snapshot in self.sources():
+            kind, _, name = snapshot.source.partition(":")
+            if kind == "volume" and snapshot.source not in self.bases and self._is_elsewhere(name):
+                yield snapshot, name
+
+    def _is_elsewhere(self, name: str) -> bool:
+        driver, options = self._made_with(name)
+        return mounted_on_demand(driver, options) and bound_directory(driver, options) is None
+
+    def _made_with(self, name: str) -> tuple[str, Mapping[str, str]]:
+        """Driver and options of a volume, as it is here, or as it will be made."""
+        with contextlib.suppress(SourceNotFound):
+            volume = find_volume(self._engine, name)
+            return volume.driver, volume.options
+        for defined in self.definition.volumes:
+            if defined.name == name:
+                return defined.driver, defined.options
+        return "local", {}
 
     def _place(self, kind: str, name: str) -> str:
         if kind == "path":
             return name
+        if (directory := bound_directory(*self._made_with(name))) is not None:
+            return directory
         try:
             volume = find_volume(self._engine, name)
         except SourceNotFound:
@@ -104,6 +129,8 @@ class Wanted:
             there = _existing(path)
             free[snapshot.source] = _free_at(there)
             places[snapshot.source] = os.stat(there).st_dev
+        for snapshot, name in self.elsewhere():
+            targets[snapshot.source] = self._state_over_engine(name)
         root = str(self._engine.info().get("DockerRootDir") or "/")
         for label in (set(self.definition.databases) & set(self.sizes)) - set(self.bases):
             # What a dump becomes is at least about as large as the dump, which is not compressed.
@@ -114,9 +141,18 @@ class Wanted:
             networks=make.network_names(self._engine),
             images=make.image_names(self._engine),
             targets=targets,
+            elsewhere=frozenset(snapshot.source for snapshot, _ in self.elsewhere()),
+            absent=frozenset(path for path in bind_mounts(self.definition) if not os.path.lexists(path)),
             free=free,
             places=places,
         )
+
+    def _state_over_engine(self, name: str) -> State:
+        try:
+            volume = find_volume(self._engine, name)
+        except SourceNotFound:
+            return "missing"
+        return "holds data" if ArchiveTree(self._engine, volume).holds_anything() else "empty"
 
 
 def definition_of(repository: Repository, data: SnapshotData) -> StackDefinition:

@@ -297,6 +297,11 @@ def back_up(
     return report
 
 
+def place_of(config: Config) -> str:
+    """What tells stacks of one name apart on a host: the engine and the repository."""
+    return f"{config.engine.url or os.environ.get('DOCKER_HOST')} {config.repository.url}"
+
+
 @contextmanager
 def only_one(config: Config, stack: str) -> Iterator[None]:
     """Be the only backup of a stack on this host; what killed runs left held is let go. Raises: SourceBusy."""
@@ -305,9 +310,10 @@ def only_one(config: Config, stack: str) -> Iterator[None]:
         yield
         return
     from holdfast.services.quiesce import alone, thaw_left
+    from holdfast.services.rebuild_journal import refuse_unfinished
 
-    place = f"{config.engine.url or os.environ.get('DOCKER_HOST')} {config.repository.url}"
-    with alone(stack, place, wait=declared.when_busy == "wait"):
+    with alone(stack, place_of(config), wait=declared.when_busy == "wait"):
+        refuse_unfinished(stack)
         for line in thaw_left(own=config.engine.url):
             log.warning("a run that was killed had left something held, it was let go: %s", line)
         yield

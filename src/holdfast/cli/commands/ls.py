@@ -37,7 +37,7 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--source", metavar="NAME", help="Only this source, as `holdfast list` shows it: volume:app-data.")
 @click.option("--recursive", "-R", is_flag=True, help="Everything below, too.")
 def command(access: Access, what: str, path: str, source: str | None, recursive: bool) -> None:
-    """List what is in WHAT (a snapshot, a restore point, or `latest`), below PATH if one is given."""
+    """List what is in WHAT (a snapshot, a restore point, a stack's newest one, or `latest`), below PATH."""
     from holdfast.services.choosing import one_snapshot
     from holdfast.services.parts import entries_of
 

@@ -44,6 +44,9 @@ def command(access: Access, stacks: tuple[str, ...]) -> None:
         text.show_json(chosen)
         return
     _show_unprotected(chosen)
+    for line in (line for protection in chosen if not protection.stack for line in protection.warnings):
+        text.show(f"  warning: {line}")
+    _show_unscheduled(chosen)
     for protection in chosen:
         if protection.stack:
             _show_stack(protection)
@@ -61,6 +64,15 @@ def _show_unprotected(found: list[StackProtection]) -> None:
             text.show(f"      because: {item.rule}")
         if hint:
             text.show(f"      to do: {hint}")
+
+
+def _show_unscheduled(found: list[StackProtection]) -> None:
+    """Stacks that somebody enabled and that nothing backs up by itself."""
+    names = [protection.stack for protection in found if protection.unscheduled]
+    if names:
+        text.show(f"NO SCHEDULE: {', '.join(sorted(names))}")
+        text.show("      backed up only when somebody runs holdfast backup")
+        text.show("      hint: label one of its volumes or containers holdfast.schedule=daily, or stacks.NAME.schedule")
 
 
 def _show_stack(protection: StackProtection) -> None:

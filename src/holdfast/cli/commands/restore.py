@@ -70,7 +70,7 @@ class Asked:
 @click.option("--dry-run", is_flag=True, help="With --stack, --delta or a recovery target: show what would be done.")
 @recovery_options
 def command(access: Access, recovery: Recovery | None, **options: Any) -> None:
-    """Restore WHAT: a stack, or with --to a snapshot, a restore point, or `latest`.
+    """Restore WHAT: a stack, or with --to a snapshot, a restore point, a stack's newest one, or `latest`.
 
     A stack is made again from what its restore point knows of it: images, networks, volumes, containers, data and
     databases, started, healthy and compared. A host that has nothing but Docker is enough. What is there stays
