@@ -40,6 +40,8 @@ def target_of(asked: Recovery) -> RecoveryTarget:
     except ValueError as error:
         raise click.BadParameter(f'{error}; wanted such as --at "2026-11-23 10:00:00+00", --lsn 0/3000060') from error
     if asked.xid:
+        if not asked.xid.isdecimal():
+            raise click.BadParameter(f"{asked.xid}; wanted a number, such as --xid 731")
         return RecoveryTarget(TargetKind.XID, text=asked.xid, timeline=asked.timeline)
     if asked.name:
         return RecoveryTarget(TargetKind.NAME, text=asked.name, timeline=asked.timeline)
@@ -62,7 +64,7 @@ def recover(
     if source is None:
         raise click.UsageError("say which database: --source NAME, as holdfast list shows it")
     with access.open() as repository, ExitStack() as engines:
-        planned = plan_pitr(repository, stack, source, target, action=asked.action)
+        planned = plan_pitr(repository, stack, source, target, action=asked.action, system=asked.system)
         if not access.json:
             text.show(f"recovery of {planned.source} of {stack}:")
             for line in planned.lines:

@@ -25,6 +25,7 @@ class Recovery:
     name: str | None
     latest: bool
     timeline: int | None
+    system: str | None
     action: str
     volume: str | None
     on_demand: bool
@@ -49,6 +50,7 @@ def recovery_options(function: F) -> F:
     @click.option("--name", metavar="NAME", help="Recover to this pg_create_restore_point.")
     @click.option("--latest", is_flag=True, help="Recover to the end of the archive.")
     @click.option("--timeline", type=click.IntRange(min=1), help="Along this timeline; else the newest one.")
+    @click.option("--system", metavar="ID", help="Of this earlier cluster of the same name; else of the present one.")
     @click.option("--action", type=click.Choice(ACTIONS), default="promote", help="At the target.", show_default=True)
     @click.option("--volume", metavar="NAME", help="The new volume's name; else made from stack, source and time.")
     @click.option(
@@ -61,7 +63,7 @@ def recovery_options(function: F) -> F:
     def wrapper(access: Access, **arguments: Any) -> Any:
         given = {name: arguments.pop(name) for name in Recovery.__slots__}
         asked = any(given[name] for name in ("at", "lsn", "xid", "name", "latest"))
-        if not asked and (given["timeline"] or given["volume"] or given["on_demand"]):
+        if not asked and (given["timeline"] or given["system"] or given["volume"] or given["on_demand"]):
             raise click.UsageError("this goes with a recovery target: --at, --lsn, --xid, --name or --latest")
         return function(access, **arguments, recovery=Recovery(**given) if asked else None)
 

@@ -19,11 +19,12 @@ from datetime import datetime
 
 import msgspec
 
-from holdfast.errors import RestoreError, SnapshotNotFound, WalMissing
+from holdfast.errors import RestoreError, SnapshotNotFound, TargetOutOfRange, WalMissing
 from holdfast.model.base import BaseBackup, BaseFacts, RecoveryTarget
 from holdfast.model.ids import SnapshotId
 from holdfast.model.snapshot import Snapshot
-from holdfast.policy.recovery import RecoveryPlan, plan_recovery
+from holdfast.policy.recovery import plan_recovery
+from holdfast.policy.recovery_targets import RecoveryPlan
 from holdfast.policy.wal import Stock
 from holdfast.postgres.recovery_settings import PREFETCHED, WAL_FOLDER, configure_recovery
 from holdfast.postgres.tablespaces import place_tablespaces
@@ -32,9 +33,10 @@ from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.bases import bases_of, find_base
 from holdfast.services.combining import Combine, combine_here, restore_combined
 from holdfast.services.extraction_contents import Extracted
+from holdfast.services.pitr_notes import elsewhere, notes_of, other_clusters
 from holdfast.services.restore import RestoreReport, restore_directory
+from holdfast.services.wal_reading import ArchivedRecords, commit_reader
 from holdfast.services.wal_restore import prefetch
-from holdfast.services.wal_status import commit_reader
 
 
 class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
     stock: Stock
     action: str = "promote"
     below: tuple[Snapshot, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def lines(self) -> list[str]:
@@ -66,6 +69,7 @@ class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
             f"WAL           {wal}",
             f"possible      {plan.possible.words()}",
             f"at the target {self.action}",
+            *(f"note          {note}" for note in self.notes),
         ]
 
 
@@ -84,30 +88,59 @@ class PitrReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def plan_pitr(
-    repository: Repository, stack: str, source: str, target: RecoveryTarget, *, action: str = "promote"
+    repository: Repository,
+    stack: str,
+    source: str,
+    target: RecoveryTarget,
+    *,
+    action: str = "promote",
+    system: str | None = None,
 ) -> PitrPlan:
-    """The recovery of a stack's source to a target.
+    """The recovery of a stack's source to a target, of its present cluster unless `system` names an earlier one.
 
     Raises: SnapshotNotFound without a base backup; TargetOutOfRange, WalMissing; CorruptObject, the store's errors.
     """
     label = source if ":" in source else f"postgres:{source}"
     snapshots = [s for s in repository.snapshots().snapshots if s.stack == stack and s.source == label]
     found = bases_of(repository, snapshots)
-    if not found:
+    known = list(dict.fromkeys(base.system for base, _ in reversed(found)))  # a cluster that was made anew comes first
+    if not found or (system is not None and system not in known):
         raise SnapshotNotFound(
             "there is no base backup of this source",
-            which=f"{label} of {stack}",
+            which=f"{label} of {stack}" + (f", cluster {system}" if system else ""),
             wanted="a snapshot taken with method: base",
-            found=f"{len(snapshots)} other snapshots of it",
+            found=f"{len(found)} base backups, of clusters {', '.join(known)}"
+            if found
+            else f"{len(snapshots)} other snapshots of it",
             hint="holdfast list",
         )
-    system = found[-1][0].system  # a cluster that was made anew: the present one
+    wanted = system or known[0]
+    try:
+        planned = _plan(repository, stack, label, snapshots, found, wanted, target, action)
+    except (TargetOutOfRange, WalMissing) as error:
+        error.hint = elsewhere([pair for pair in found if pair[0].system != wanted], target) or error.hint
+        raise
+    others = () if system else other_clusters([base for base, _ in found if base.system != wanted])
+    return msgspec.structs.replace(planned, notes=(*planned.notes, *others))
+
+
+def _plan(
+    repository: Repository,
+    stack: str,
+    label: str,
+    snapshots: list[Snapshot],
+    found: list[tuple[BaseBackup, BaseFacts]],
+    system: str,
+    target: RecoveryTarget,
+    action: str,
+) -> PitrPlan:
     pairs = {base.snapshot: (base, facts) for base, facts in found if base.system == system}
     bases = [base for base, _ in pairs.values()]
     archive = WalArchive(repository.store, repository.key, system)
     stock = archive.stock(bases[-1].segment_size)
-    plan = plan_recovery(bases, stock, target, commit_reader(archive))
-    return _complete(stack, label, snapshots, pairs, plan, stock, action)
+    plan = plan_recovery(bases, stock, target, commit_reader(archive), ArchivedRecords(archive))
+    planned = _complete(stack, label, snapshots, pairs, plan, stock, action)
+    return msgspec.structs.replace(planned, notes=notes_of(plan, stock, commit_reader(archive)))
 
 
 def plan_for(repository: Repository, snapshot: Snapshot, facts: BaseFacts, target: RecoveryTarget) -> PitrPlan:
@@ -115,7 +148,7 @@ def plan_for(repository: Repository, snapshot: Snapshot, facts: BaseFacts, targe
     base = find_base(repository, snapshot, facts)
     archive = WalArchive(repository.store, repository.key, base.system)
     stock = archive.stock(base.segment_size)
-    plan = plan_recovery([base], stock, target, commit_reader(archive))
+    plan = plan_recovery([base], stock, target, commit_reader(archive), ArchivedRecords(archive))
     snapshots = [snapshot] if not base.below else list(repository.snapshots().snapshots)
     return _complete(
         snapshot.stack or "", snapshot.source, snapshots, {base.snapshot: (base, facts)}, plan, stock, "promote"

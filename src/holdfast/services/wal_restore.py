@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.errors import RestoreError, WalMissing
 from holdfast.model.wal import DEFAULT_SEGMENT_SIZE, WalKind, WalName, WalSegment, history_name, parse_wal_name
-from holdfast.policy.recovery import RecoveryPlan
+from holdfast.policy.recovery_targets import RecoveryPlan
 from holdfast.policy.wal import Stock
 from holdfast.repository.cores import AT_WORK
 from holdfast.repository.repository import Repository

@@ -11,9 +11,10 @@ from holdfast.config.fields import length, share
 from holdfast.config.monitor import Thresholds
 from holdfast.errors import DatabaseUnavailable, EngineUnavailable, HoldfastError, WalMissing, WalNotReady
 from holdfast.model.base import BaseBackup
-from holdfast.model.wal import Lsn, WalKind, WalName, WalSegment, parse_wal_name
+from holdfast.model.wal import Lsn, WalKind
 from holdfast.model.wal_state import Disk, Finding, Limits, Replica, ServerWal, SpoolState, StandbyLag
-from holdfast.policy.recovery import LastCommit, is_recoverable, ranges
+from holdfast.policy.recovery import is_recoverable, ranges
+from holdfast.policy.recovery_targets import LastCommit
 from holdfast.policy.wal import Stock, gaps, runs
 from holdfast.policy.wal_findings import Exposure, Seen, exposure, findings, newest_reach
 from holdfast.postgres.cluster import Cluster, describe_cluster
@@ -22,8 +23,8 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.bases import bases_of
 from holdfast.services.databases import server_of
-from holdfast.services.shipping import partial_of
 from holdfast.services.wal import WalSource, archive_of
+from holdfast.services.wal_reading import commit_reader, name_of
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -114,21 +115,6 @@ def wal_status(config: Config, repository: Repository, source: WalSource, *, now
     )
 
 
-def commit_reader(archive: WalArchive) -> LastCommit:
-    """Reads the last commit's time of archived segments, each once."""
-    known: dict[tuple[WalSegment, bool], datetime | None] = {}
-
-    def read(segment: WalSegment, partial: bool) -> datetime | None:
-        key = (segment, partial)
-        if key not in known:
-            name = parse_wal_name(segment.name)
-            assert name is not None  # noqa: S101  it was made from a segment
-            known[key] = archive.read(partial_of(name) if partial else name)[0].last_commit
-        return known[key]
-
-    return read
-
-
 def limits_of(config: Config, stack: str) -> Limits:
     """From when on something about a stack's servers is a finding."""
     own, of_stack = config.monitor, config.stacks.get(stack)
@@ -177,8 +163,7 @@ def _with_end(seen: Seen, archive: WalArchive | None, times: LastCommit) -> Seen
     end, commit = None, None
     if reached.partial is not None and reached.missing is None:
         try:
-            name = partial_of(_name(reached.partial))
-            header = archive.read(name)[0]
+            header = archive.read(name_of((reached.partial, True)))[0]
         except WalMissing:
             header = None  # it became whole since we looked
         if header is not None:
@@ -188,12 +173,6 @@ def _with_end(seen: Seen, archive: WalArchive | None, times: LastCommit) -> Seen
             break
     values = {name: getattr(seen, name) for name in Seen.__dataclass_fields__}
     return Seen(**{**values, "partial_end": end, "last_commit": commit})
-
-
-def _name(segment: WalSegment) -> WalName:
-    name = parse_wal_name(segment.name)
-    assert name is not None  # noqa: S101  it was made from a segment
-    return name
 
 
 def _timeline(stock: Stock, timeline: int) -> TimelineStatus:
