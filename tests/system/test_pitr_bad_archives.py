@@ -21,7 +21,8 @@ from holdfast.errors import (
 from holdfast.model.wal import parse_wal_name
 from holdfast.model.wal_state import Name
 from holdfast.policy.wal_setup import archive_command
-from holdfast.services.pitr import plan_pitr, restore_pitr
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.shipping import Shipper
 from holdfast.services.wal import archive_of
 from holdfast.services.wal_setup import setup

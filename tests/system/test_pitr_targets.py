@@ -14,7 +14,8 @@ import pytest
 from holdfast.errors import HoldfastError, TargetOutOfRange
 from holdfast.model.base import RecoveryTarget, TargetKind
 from holdfast.model.wal import Lsn
-from holdfast.services.pitr import plan_pitr, restore_pitr
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.wal_setup import setup
 from tests.conftest import ROOT
 from tests.support.pitr import LATEST, MakeSite, at, fill, server_time

@@ -20,14 +20,15 @@ if TYPE_CHECKING:
     from holdfast.cli.recovery import Recovery
     from holdfast.model.base import BaseFacts, RecoveryTarget
     from holdfast.services.combining import Combine
-    from holdfast.services.pitr import PitrPlan, PitrReport
+    from holdfast.services.pitr import PitrReport
+    from holdfast.services.pitr_plan import PitrPlan
 
 
 def target_of(asked: Recovery) -> RecoveryTarget:
     """The target that the options name. Raises: click.UsageError for more than one, or one that cannot be read."""
     from holdfast.model.base import RecoveryTarget, TargetKind
     from holdfast.model.wal import Lsn
-    from holdfast.services.pitr import parse_time
+    from holdfast.services.pitr_plan import parse_time
 
     given = [f"--{name}" for name in ("at", "lsn", "xid", "name", "latest") if getattr(asked, name)]
     if len(given) > 1:
@@ -59,7 +60,8 @@ def recover(
     dry_run: bool,
 ) -> None:
     """Plan, show, and unless it is a dry run carry out. Raises: as `services.pitr`."""
-    from holdfast.services.pitr import plan_pitr, restore_pitr
+    from holdfast.services.pitr import restore_pitr
+    from holdfast.services.pitr_plan import plan_pitr
 
     if source is None:
         raise click.UsageError("say which database: --source NAME, as holdfast list shows it")
@@ -86,6 +88,7 @@ def recover(
                 tablespaces=tablespaces,
                 combine=_combiner(access, engines),
                 on_progress=lambda done: progress.update(f"{text.files(done.files)}, {text.size(done.bytes)}"),
+                here=to is not None,
             )
 
         if to is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC
 
 from holdfast.errors import RestoreError
@@ -63,8 +64,12 @@ def configure_recovery(
     timeline: int,
     action: str = "promote",
     restore_command: str = PREFETCHED,
+    least: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write the settings and the signal file; notes about what the operator has to look at. Raises: RestoreError."""
+    """Write the settings and the signal file; notes about what the operator has to look at. Raises: RestoreError.
+
+    `least` are the limits that the server raised after the base backup.
+    """
     settings = {
         "restore_command": restore_command,
         "recovery_end_command": f'rm -rf "{WAL_FOLDER}"',
@@ -76,6 +81,10 @@ def configure_recovery(
         settings.update({name: facts.settings[name] for name in NEEDED_SETTINGS if name in facts.settings})
         where = facts.settings.get("config_file", "elsewhere")
         notes.append(f"the server's configuration is not in its data directory: bring {where} along")
+    if least:
+        settings.update(least)
+        raised = ", ".join(f"{name} = {value}" for name, value in least.items())
+        notes.append(f"set higher than in the base backup, as the server's own were since then: {raised}")
     try:
         _write_auto(os.path.join(directory, _AUTO), settings)
         for name in ("standby.signal", "postmaster.pid"):

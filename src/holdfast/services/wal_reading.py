@@ -14,7 +14,8 @@ from datetime import datetime
 from holdfast.model.base import RecoveryTarget, TargetKind
 from holdfast.model.wal import Lsn, WalName, WalSegment, parse_wal_name
 from holdfast.policy.recovery_targets import LastCommit, Piece
-from holdfast.postgres.walrecords import Content, last_record, restore_point, transaction_end
+from holdfast.postgres.walpages import Content
+from holdfast.postgres.walrecords import last_record, restore_point, transaction_end
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.shipping import partial_of
 
