@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,14 @@ import msgspec
 
 from holdfast.config.fields import length, share
 from holdfast.config.monitor import Thresholds
-from holdfast.errors import DatabaseUnavailable, EngineUnavailable, HoldfastError, WalMissing, WalNotReady
+from holdfast.errors import (
+    CorruptObject,
+    DatabaseUnavailable,
+    EngineUnavailable,
+    HoldfastError,
+    WalMissing,
+    WalNotReady,
+)
 from holdfast.model.base import BaseBackup
 from holdfast.model.wal import Lsn, WalKind
 from holdfast.model.wal_state import Disk, Finding, Limits, Replica, ServerWal, SpoolState, StandbyLag
@@ -23,6 +31,7 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.bases import bases_of
 from holdfast.services.databases import server_of
+from holdfast.services.spool import Waiting
 from holdfast.services.wal import WalSource, archive_of
 from holdfast.services.wal_reading import commit_reader, name_of
 
@@ -89,7 +98,7 @@ def wal_status(config: Config, repository: Repository, source: WalSource, *, now
         now=now,
         stock=stock,
         bases=bases,
-        spool=spool_state(source),
+        spool=_compared(spool_state(source), source, archive),
         lsn=cluster.lsn if cluster else None,
         timeline=cluster.timeline if cluster else None,
         server_error=problem,
@@ -147,12 +156,32 @@ def spool_state(source: WalSource) -> SpoolState | None:
         free, total = source.spool.room()
     except WalNotReady:
         return None
+    whole = _to_be_shipped(source, waiting)
+    oldest = min((file.modified for file in whole), default=None)
+    return SpoolState(len(whole), sum(file.size for file in whole), oldest, free, total)
+
+
+def _to_be_shipped(source: WalSource, waiting: Sequence[Waiting]) -> list[Waiting]:
     whole = [file for file in waiting if file.name.kind is not WalKind.PARTIAL]
     if source.receiving:  # the newest is kept on purpose: the receiver finds its place by it
         segments = [file for file in whole if file.name.kind is WalKind.SEGMENT]
         whole = [file for file in whole if file is not max(segments, key=lambda f: f.name.text, default=None)]
-    oldest = min((file.modified for file in whole), default=None)
-    return SpoolState(len(whole), sum(file.size for file in whole), oldest, free, total)
+    return whole
+
+
+def _compared(state: SpoolState | None, source: WalSource, archive: WalArchive | None) -> SpoolState | None:
+    """With the first file that is archived with other content. One that is the same was just shipped."""
+    if state is None or archive is None:
+        return state
+    try:
+        for file in _to_be_shipped(source, source.spool.waiting()):
+            if archive.has(file.name):
+                with open(file.path, "rb") as content:
+                    differs = content.read() != archive.read(file.name)[1]
+                return msgspec.structs.replace(state, differs=file.name.text if differs else "")
+    except (FileNotFoundError, WalNotReady, CorruptObject, WalMissing):  # shipped meanwhile, or to be written anew
+        return state
+    return state
 
 
 def _with_end(seen: Seen, archive: WalArchive | None, times: LastCommit) -> Seen:
