@@ -166,6 +166,7 @@ def test_what_lies_before_the_newest_base_is_reached_from_an_older_one(make_site
         site.caught_up()
     wanted = {
         "xid": (RecoveryTarget(TargetKind.XID, text=xid), "101"),
+        "before": (RecoveryTarget(TargetKind.XID, text=xid, inclusive=False), "100"),
         "prepared": (RecoveryTarget(TargetKind.XID, text=prepared), "103"),
         "name": (RecoveryTarget(TargetKind.NAME, text="early"), "101"),
     }

@@ -30,20 +30,25 @@ def target_of(asked: Recovery) -> RecoveryTarget:
     from holdfast.model.wal import Lsn
     from holdfast.services.pitr_plan import parse_time
 
+    inclusive = not asked.exclusive
     given = [f"--{name}" for name in ("at", "lsn", "xid", "name", "latest") if getattr(asked, name)]
     if len(given) > 1:
         raise click.UsageError(f"one target, not {' and '.join(given)}")
     try:
         if asked.at:
-            return RecoveryTarget(TargetKind.TIME, time=parse_time(asked.at), timeline=asked.timeline)
+            return RecoveryTarget(
+                TargetKind.TIME, time=parse_time(asked.at), timeline=asked.timeline, inclusive=inclusive
+            )
         if asked.lsn:
-            return RecoveryTarget(TargetKind.LSN, lsn=Lsn.parse(asked.lsn), timeline=asked.timeline)
+            return RecoveryTarget(
+                TargetKind.LSN, lsn=Lsn.parse(asked.lsn), timeline=asked.timeline, inclusive=inclusive
+            )
     except ValueError as error:
         raise click.BadParameter(f'{error}; wanted such as --at "2026-11-23 10:00:00+00", --lsn 0/3000060') from error
     if asked.xid:
         if not asked.xid.isdecimal():
             raise click.BadParameter(f"{asked.xid}; wanted a number, such as --xid 731")
-        return RecoveryTarget(TargetKind.XID, text=asked.xid, timeline=asked.timeline)
+        return RecoveryTarget(TargetKind.XID, text=asked.xid, timeline=asked.timeline, inclusive=inclusive)
     if asked.name:
         return RecoveryTarget(TargetKind.NAME, text=asked.name, timeline=asked.timeline)
     return RecoveryTarget(TargetKind.LATEST, timeline=asked.timeline)
