@@ -7,14 +7,16 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
-from holdfast.errors import CorruptObject, StoreUnavailable, WalConflict, WalMissing, WalNotReady
+from holdfast.errors import CorruptObject, StoreDenied, StoreUnavailable, WalConflict, WalMissing, WalNotReady
 from holdfast.model.wal import WalName
 from holdfast.postgres.walfile import commit_times
 from holdfast.repository.wal_archive import WalArchive, systems
+from holdfast.services import shipping
 from holdfast.services.prune import prune
 from holdfast.services.shipping import Shipper, header_for, partial_of
 from holdfast.services.spool import Spool
@@ -169,14 +171,97 @@ def test_shipping_empties_the_spool(archive: WalArchive, tmp_path: Path) -> None
 
 def test_what_cannot_be_shipped_stays_and_stops_no_other(archive: WalArchive, tmp_path: Path) -> None:
     spool = tmp_path / "spool"
-    fill(spool, 1, 2)
-    put(archive, FIRST, segment_bytes(1, seed=4))
-    (spool / "000000010000000000000007").write_bytes(b"cut")
+    fill(spool, 2)
+    (spool / FIRST.text).write_bytes(b"cut")
     report = Shipper(archive, Spool(str(spool))).ship()
-    assert (report.shipped, report.left) == (1, 2)
+    assert (report.shipped, report.left) == (1, 1)
     assert isinstance(report.error, WalConflict)
-    assert sorted(line.partition(":")[0] for line in report.failed) == [FIRST.text, "000000010000000000000007"]
+    assert [line.partition(":")[0] for line in report.failed] == [FIRST.text]
     assert (spool / FIRST.text).exists()
+
+
+def test_what_differs_stops_its_timeline_there(archive: WalArchive, tmp_path: Path) -> None:
+    """A server that was set back, or the twin of another: its later segments would make the archive look whole."""
+    spool = tmp_path / "spool"
+    for number in (1, 2):
+        put(archive, named(f"{1:08X}{0:08X}{number:08X}"), segment_bytes(number, seed=4 * (number == 2)))
+    fill(spool, 1, 2, 3, 4, 5)
+    (spool / f"{2:08X}{0:08X}{4:08X}").write_bytes(segment_bytes(4, timeline=2))
+    (spool / "00000002.history").write_text("1\t0/400000\tbecause\n")
+    shipper = Shipper(archive, Spool(str(spool)))
+    for known in (1, 0):
+        report = shipper.ship()
+        assert isinstance(report.error, WalConflict)
+        assert report.known == known
+        assert archive.stock(SIZE).segments == {1: frozenset({1, 2}), 2: frozenset({4})}
+    assert sorted(name for name in os.listdir(spool) if name.startswith("0")) == [
+        f"{1:08X}{0:08X}{number:08X}" for number in (2, 3, 4, 5)
+    ]
+    assert not (spool / "00000002.history").exists(), "another timeline is another matter"
+
+
+def test_a_history_that_differs_stops_all_of_its_timeline(archive: WalArchive, tmp_path: Path) -> None:
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    (spool / "00000002.history").write_text("1\t0/400000\tthe one\n")
+    assert Shipper(archive, Spool(str(spool))).ship().shipped == 1
+    (spool / "00000002.history").write_text("1\t0/500000\tthe other\n")
+    (spool / f"{2:08X}{0:08X}{5:08X}").write_bytes(segment_bytes(5, timeline=2))
+    report = Shipper(archive, Spool(str(spool))).ship()
+    assert (report.shipped, report.left) == (0, 2)
+    assert archive.stock(SIZE).segments == {}
+
+
+def test_an_unfinished_segment_is_never_shipped_with_a_hole(
+    archive: WalArchive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It grows while it is read: what was read first lacks a page that what is read then has behind it."""
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    partial = spool / "000000010000000000000003.partial"
+    partial.write_bytes(segment_bytes(3, filled=8192))
+    real = shipping._fill
+
+    def slow(source: FileIO, view: memoryview) -> memoryview:
+        real(source, view[: 3 * 8192])
+        partial.write_bytes(segment_bytes(3, filled=4 * 8192))
+        return view[: 3 * 8192 + len(real(source, view[3 * 8192 :]))]
+
+    monkeypatch.setattr(shipping, "_fill", slow)
+    shipper = Shipper(archive, Spool(str(spool)), receiving=True)
+    assert shipper.ship().shipped == 1
+    content = archive.read(named(partial.name))[1]
+    assert content == segment_bytes(3, filled=4 * 8192)
+    monkeypatch.setattr(shipping, "_fill", real)
+    partial.write_bytes(segment_bytes(3, filled=6 * 8192))
+    assert shipper.ship().shipped == 1, "it goes on from what is archived"
+
+
+def test_a_store_that_refuses_everything_is_not_asked_for_each_file(tmp_path: Path) -> None:
+    repository = new_repository_on(MemoryStore())
+    refused = Fails(lambda: StoreDenied("no", which="the bucket"))
+    store = FaultyStore(repository.store, Rule("put", "wal/*", refused, times=5))
+    archive = WalArchive(store, repository.key, SYSTEM)
+    spool = tmp_path / "spool"
+    fill(spool, *range(1, 20))
+    shipper = Shipper(archive, Spool(str(spool)), workers=2)
+    report = shipper.ship()
+    assert 2 <= len(report.failed) <= 3
+    assert report.left == 19
+    for _ in range(3):
+        report = shipper.ship()
+    assert report.left == 0
+
+
+def test_a_damaged_object_is_replaced_while_the_spool_has_it_whole(archive: WalArchive, tmp_path: Path) -> None:
+    put(archive, FIRST, segment_bytes(1))
+    key = archive.key_of(FIRST)
+    whole = archive._store.get(key)
+    archive._store.put(key, whole[: len(whole) // 2])
+    spool = tmp_path / "spool"
+    fill(spool, 1)
+    assert Shipper(archive, Spool(str(spool))).ship().shipped == 1
+    assert archive.read(FIRST)[1] == segment_bytes(1)
 
 
 def test_nothing_is_lost_while_the_store_is_away(tmp_path: Path) -> None:

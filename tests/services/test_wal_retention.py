@@ -19,7 +19,7 @@ from holdfast.repository.repository import Opened, Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.backup import take_backup
 from holdfast.services.bases import bases_of
-from holdfast.services.pitr import plan_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.prune import prune
 from holdfast.services.retention import forget, plan_retention
 from holdfast.services.shipping import header_for

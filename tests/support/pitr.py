@@ -17,7 +17,8 @@ from holdfast.model.wal import Lsn
 from holdfast.repository.repository import Repository
 from holdfast.services.access import open_repository_at
 from holdfast.services.backup import BackupReport
-from holdfast.services.pitr import PitrReport, plan_pitr, restore_pitr
+from holdfast.services.pitr import PitrReport, restore_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.stacks import access_of, back_up
 from holdfast.services.wal import WalSource, wal_sources
 from holdfast.services.wal_run import WalRunner

@@ -19,7 +19,8 @@ from holdfast.services.access import init_repository_at
 from holdfast.services.bases import base_source, bases_of
 from holdfast.services.direct_base import DirectBase
 from holdfast.services.drill import drill
-from holdfast.services.pitr import plan_pitr, restore_pitr
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.restore import restore_directory
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup

@@ -16,7 +16,7 @@ from holdfast.repository.snapshot import delete_snapshot
 from holdfast.services.access import init_repository_at
 from holdfast.services.bases import bases_of, size_of_chain
 from holdfast.services.drill import drill
-from holdfast.services.pitr import plan_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.restore import open_snapshot
 from holdfast.services.retention import plan_retention
 from holdfast.services.stacks import access_of

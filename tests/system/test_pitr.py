@@ -15,7 +15,7 @@ from holdfast.model.snapshot import restore_points
 from holdfast.model.wal import Lsn
 from holdfast.services.access import init_repository_at
 from holdfast.services.drill import drill
-from holdfast.services.pitr import plan_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.recoverable import recoverable_points
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup

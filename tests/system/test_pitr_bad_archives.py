@@ -21,7 +21,8 @@ from holdfast.errors import (
 from holdfast.model.wal import parse_wal_name
 from holdfast.model.wal_state import Name
 from holdfast.policy.wal_setup import archive_command
-from holdfast.services.pitr import plan_pitr, restore_pitr
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.shipping import Shipper
 from holdfast.services.wal import archive_of
 from holdfast.services.wal_setup import setup
@@ -220,3 +221,32 @@ def test_a_second_run_on_one_spool_is_refused(make_site: MakeSite) -> None:
         assert "another process works on this spool" in str(done.exception)
         assert runner._receiver is not None
         assert runner._receiver.alive(), "the first goes on"
+
+
+def test_a_server_that_was_set_back_is_named_and_spoils_nothing(make_site: MakeSite) -> None:
+    """A snapshot of its machine was put back: it writes other WAL of the same names, on the same timeline."""
+    site = make_site()
+    site.cluster.stop("fast")
+    subprocess.run(["cp", "-a", site.cluster.data, site.folder / "snapshot"], check=True)
+    site.cluster.start()
+    site.configure(site.cluster)
+    with site.archiving():
+        site.back_up()
+        site.cluster.sql("INSERT INTO t VALUES (101)")
+        site.cluster.sql("SELECT pg_switch_wal()")
+        site.caught_up()
+    site.cluster.stop("fast")
+    subprocess.run(["rm", "-rf", site.cluster.data], check=True)
+    (site.folder / "snapshot").rename(site.cluster.data)
+    site.cluster.start()
+    site.configure(site.cluster, spool="spool-2")
+    assert setup(site.config, site.source, apply=True).ready
+    with site.archiving() as runner:
+        fill(site.cluster, 60_000)  # goes beyond what is archived
+        deadline = time.monotonic() + 30
+        while Name.CONFLICT not in {finding.name for finding in runner.findings}:
+            assert time.monotonic() < deadline, runner.findings
+            time.sleep(0.2)
+    _, restored = site.restore("restored", LATEST)
+    assert restored.sql("SELECT max(n) FROM t") == "101"
+    assert restored.sql("SELECT to_regclass('filler') IS NULL") == "t", "nothing of the one that was set back"

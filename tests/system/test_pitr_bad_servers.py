@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import threading
 import time
@@ -14,16 +16,21 @@ from holdfast.errors import (
     BaseBackupFailed,
     DatabaseUnavailable,
     HoldfastError,
+    RestoreError,
     WalNotReady,
 )
+from holdfast.model.base import RecoveryTarget, TargetKind
+from holdfast.model.wal import Lsn
 from holdfast.postgres import canary
 from holdfast.postgres.facts import databases
 from holdfast.services.backup import take_backup
 from holdfast.services.bases import base_source
 from holdfast.services.databases import server_of
 from holdfast.services.drill import drill
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import plan_pitr
 from holdfast.services.wal_setup import setup
-from tests.support.pitr import LATEST, MakeSite, fill, now
+from tests.support.pitr import LATEST, MakeSite, Site, fill, now
 
 
 def test_a_server_that_is_killed_during_a_base_backup(make_site: MakeSite) -> None:
@@ -185,3 +192,61 @@ def test_a_password_that_changed_is_told(make_site: MakeSite) -> None:
             time.sleep(0.1)
         site.caught_up()
     assert not [gap for timeline in site.status().timelines for gap in timeline.gaps]
+
+
+def restart_with(site: Site, *settings: str) -> None:
+    """What only a restart changes."""
+    for setting in settings:
+        site.cluster.sql(f"ALTER SYSTEM SET {setting}")
+    site.cluster.stop("fast")
+    site.cluster.start()
+    site.configure(site.cluster)
+
+
+def test_a_server_whose_limits_were_raised_after_the_base_backup(make_site: MakeSite) -> None:
+    """PostgreSQL would pause in the middle of the recovery, for ever."""
+    site = make_site()
+    with site.archiving():
+        site.back_up()
+    restart_with(site, "max_connections = 217", "max_prepared_transactions = 3")
+    with site.archiving():
+        site.cluster.sql("BEGIN; INSERT INTO t VALUES (101); PREPARE TRANSACTION 'open'")
+        site.cluster.sql("INSERT INTO t VALUES (102)")
+        site.caught_up()
+    report, restored = site.restore("restored", LATEST)
+    assert any("max_connections = 217, max_prepared_transactions = 3" in note for note in report.notes), report.notes
+    assert restored.sql("SELECT max(n) FROM t") == "102"
+    assert restored.sql("SELECT gid FROM pg_prepared_xacts") == "open"
+    restored.sql("COMMIT PREPARED 'open'")
+    assert restored.sql("SELECT count(*) FROM t WHERE n > 100") == "2"
+
+
+def test_what_was_written_with_wal_level_minimal_is_not_planned_across(make_site: MakeSite, tmp_path: Path) -> None:
+    site = make_site(settings="wal_keep_size = '100MB'")
+    with site.archiving():
+        site.back_up()
+        site.cluster.sql("INSERT INTO t VALUES (101)")
+        site.caught_up()
+    site.cluster.sql("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots")
+    restart_with(site, "wal_level = minimal", "max_wal_senders = 0")
+    site.cluster.sql("BEGIN; CREATE TABLE skipped AS SELECT generate_series(1, 10000) AS n; COMMIT")
+    restart_with(site, "wal_level = replica", "max_wal_senders = 5")
+    assert setup(site.config, site.source, apply=True).ready
+    with site.archiving():
+        site.cluster.sql("INSERT INTO t VALUES (102)")
+        site.caught_up()  # the archive has no gap
+        with site.open() as repository:
+            planned = plan_pitr(repository, "shop", "db", LATEST)
+            with pytest.raises(RestoreError, match="wrote too little WAL on the way") as caught:
+                restore_pitr(repository, planned, str(tmp_path / "data"))
+        assert not os.listdir(tmp_path)
+        site.back_up()
+        site.cluster.sql("INSERT INTO t VALUES (103)")
+        site.caught_up()
+    _, restored = site.restore("latest", LATEST)
+    assert restored.sql("SELECT count(*) FROM skipped") == "10000"
+    restored.stop()
+    before = re.search(r"--lsn (\S+)\)", caught.value.hint or "")
+    assert before is not None
+    _, restored = site.restore("before", RecoveryTarget(TargetKind.LSN, lsn=Lsn.parse(before[1])))
+    assert restored.sql("SELECT max(n) FROM t") == "101"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 
 import boto3
@@ -19,6 +21,7 @@ from holdfast.services.drill import drill
 from holdfast.services.shipping import Shipper
 from holdfast.services.wal import archive_of
 from tests.support.pitr import LATEST, MakeSite, Site, at, fill, now, server_time
+from tests.support.proxy import Answer, Behaviour, Forward, Request, passes_on, proxy, refusal
 from tests.support.wire import Wire, wire
 
 LIMIT = 4
@@ -137,3 +140,53 @@ def until(reached: Callable[[], bool], what: str, seconds: float = 60) -> None:
     while not reached():
         assert time.monotonic() < deadline, what
         time.sleep(0.2)
+
+
+def test_a_bucket_that_refuses_is_full_or_forgets_loses_nothing(make_site: MakeSite, keys: S3Endpoint) -> None:
+    """403, 507, an answer that gets lost, half an object, and a success for what was not stored: all under load."""
+
+    def half(request: Request, forward: Forward) -> Answer:
+        forward(replace(request, body=request.body[: len(request.body) // 2]).without("content-md5"))
+        return refusal(500, "InternalError")
+
+    def forgets(request: Request, forward: Forward) -> Answer:
+        digest = hashlib.md5(request.body, usedforsecurity=False).hexdigest()
+        return Answer(200, {"etag": f'"{digest}"'}, b"")
+
+    def loses(request: Request, forward: Forward) -> Answer:
+        return replace(forward(request), lost=True)
+
+    bad_days = [
+        lambda _, __: refusal(403, "AccessDenied"),
+        lambda _, __: refusal(507, "InsufficientStorage"),
+        loses,
+        half,
+        forgets,
+    ]
+
+    with proxy(keys.endpoint, passes_on) as front:
+        site = make_site(repository=f"s3:{front.endpoint}/{new_bucket(keys.endpoint)}/holdfast")
+        rows = 0
+        with site.archiving() as runner:
+            site.back_up()
+            for number, bad in enumerate(bad_days):
+
+                def day(request: Request, forward: Forward, bad: Behaviour = bad) -> Answer:
+                    is_wal = request.method == "PUT" and "/wal/" in request.key
+                    return bad(request, forward) if is_wal else forward(request)
+
+                front.behaviour = day
+                fill(site.cluster)
+                rows += 20_000
+                if number < 2:
+                    until(lambda: "shipping" in runner._troubles, "it is told")
+                else:
+                    time.sleep(1.0)
+                front.behaviour = passes_on
+                fill(site.cluster, 100)
+                rows += 100
+            site.caught_up()
+        assert not [gap for timeline in site.status().timelines for gap in timeline.gaps]
+        _, restored = site.restore("restored", LATEST)
+        assert restored.sql("SELECT count(*) FROM filler") == str(rows)
+        restored.stop()

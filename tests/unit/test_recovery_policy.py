@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -16,7 +16,8 @@ from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.timeline import Switch, TimelineHistory
 from holdfast.model.wal import Lsn, WalSegment, parse_wal_name
 from holdfast.policy.recovery import is_recoverable, plan_recovery, ranges
-from holdfast.policy.wal import Stock, gaps, reach, runs, stock_of
+from holdfast.policy.recovery_targets import Piece
+from holdfast.policy.wal import Stock, branches, gaps, reach, runs, stock_of
 
 SIZE = 16 << 20
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -103,7 +104,7 @@ def test_a_time_is_planned_exactly_when_it_can_be_reached(
     assert len(plan.segments) <= minute - plan.base.start // SIZE + 3, "no more is fetched than is needed"
 
 
-@given(NUMBERS, st.integers(1, 25), st.integers(SIZE, 31 * SIZE))
+@given(NUMBERS | st.just(frozenset(range(1, 31))), st.integers(1, 25), st.integers(SIZE, 31 * SIZE))
 def test_an_lsn_is_planned_exactly_when_it_can_be_reached(numbers: frozenset[int], first: int, lsn: int) -> None:
     made, found = base(first), stock(*numbers)
     needed = range(first, max((lsn - 1) // SIZE, first) + 1)
@@ -114,11 +115,97 @@ def test_an_lsn_is_planned_exactly_when_it_can_be_reached(numbers: frozenset[int
         assert not possible
     else:
         assert possible
-        assert [segment.number for segment in plan.segments] == list(needed)
+        whole = [*range(first, max(lsn // SIZE, first) + 2)]  # the record that ends it may begin in the next one
+        assert [s.number for s in plan.segments] == [n for n in whole if all(m in numbers for m in range(first, n + 1))]
+
+
+class Written:
+    """WAL of which it is known where its records are."""
+
+    def __init__(self, *places: tuple[str, int], last: int) -> None:
+        self.places, self._last = places, Lsn(last)
+        self.looked: list[int] = []
+
+    def find(self, target: RecoveryTarget, pieces: Sequence[Piece], since: Lsn) -> tuple[Lsn, Lsn] | None:
+        self.looked += [segment.number for segment, _ in pieces]
+        for text, lsn in self.places:
+            if text == target.text and lsn >= since and any(s.begin <= lsn < s.end for s, _ in pieces):
+                return Lsn(lsn), Lsn(lsn + 40)
+        return None
+
+    def last(self, pieces: Sequence[Piece]) -> Lsn:
+        return self._last
+
+
+def test_a_transaction_is_reached_from_the_newest_base_before_it() -> None:
+    found = stock(*range(3, 12))
+    written = Written(("701", 5 * SIZE + 99), ("702", 9 * SIZE + 99), ("703", 8 * SIZE + 50), last=11 * SIZE)
+
+    def plan(xid: str) -> tuple[int, int]:
+        wanted = RecoveryTarget(TargetKind.XID, text=xid)
+        made = plan_recovery([base(3), base(8, last=8)], found, wanted, commits, written)
+        return made.base.start // SIZE, made.segments[-1].number
+
+    assert plan("701") == (3, 6)
+    assert plan("702") == (8, 10)
+    assert plan("703") == (3, 9), "behind the start of the second, but before its end"
+    written.looked.clear()
+    with pytest.raises(TargetOutOfRange, match=r"not in the archived WAL.*wanted from 2026-11-01 00:03.*no xid 999"):
+        plan("999")
+    assert sorted(set(written.looked)) == list(range(3, 12))
+    assert len(written.looked) == 9 + 1, "each is read once, but for the one across the border"
+
+
+def test_an_address_behind_the_last_record_is_refused() -> None:
+    written = Written(last=5 * SIZE + 500)
+    plan = plan_recovery([base(3)], stock(3, 4, 5), target(lsn=Lsn(5 * SIZE + 500)), commits, written)
+    assert [segment.number for segment in plan.segments] == [3, 4, 5]
+    with pytest.raises(TargetOutOfRange, match=r"beyond the end.*last record that is archived begins at 0/50001F4"):
+        plan_recovery([base(3)], stock(3, 4, 5), target(lsn=Lsn(5 * SIZE + 501)), commits, written)
+
+
+def test_a_server_that_was_left_behind_never_fills_a_gap_of_its_successor() -> None:
+    """Its segments behind the fork are another story, though they have the numbers that are missing."""
+    left_behind = stock(3, 4, 5, 6, 7, 8, t2={5, 7, 8})
+    plan = plan_recovery([base(3)], left_behind, target(), commits)
+    assert [(segment.timeline, segment.number) for segment in plan.segments] == [(1, 3), (1, 4), (2, 5)]
+    assert plan.possible.reach.missing == WalSegment(2, 6, SIZE)
+    lost = dataclasses.replace(left_behind, segments={1: frozenset(range(3, 9)), 2: frozenset({7, 8})})
+    plan = plan_recovery([base(3)], lost, target(), commits)
+    assert [segment.number for segment in plan.segments] == [3, 4]
+    assert plan.possible.reach.missing == WalSegment(2, 5, SIZE)
+
+
+def test_what_lies_on_another_branch_is_refused_and_the_branch_named() -> None:
+    split = stock(*range(3, 20), t2={5, 6, 7})
+    with pytest.raises(TargetOutOfRange, match=r"beyond the end.*on timeline 2") as caught:
+        plan_recovery([base(3), base(9)], split, target(time=at(12)), commits)
+    assert caught.value.hint == "timeline 1 has it, which is another branch: --timeline 1"
+    chosen = RecoveryTarget(TargetKind.TIME, time=at(12), timeline=1)
+    assert plan_recovery([base(3), base(9)], split, chosen, commits).history.timeline == 1
+    assert plan_recovery([base(3), base(9)], split, target(time=at(5.2)), commits).history.timeline == 2
+
+
+def test_a_timeline_with_nothing_but_a_history_is_not_the_newest() -> None:
+    """A copy that was promoted for a look, and archived its history."""
+    found = stock(*range(3, 12))
+    looked = dataclasses.replace(found, histories={2: TimelineHistory(2, (Switch(1, Lsn(6 * SIZE + 5)),))})
+    plan = plan_recovery([base(3), base(8)], looked, target(), commits)
+    assert (plan.history.timeline, plan.base.start // SIZE, plan.segments[-1].number) == (1, 8, 11)
+
+
+def test_branches_are_what_goes_on_elsewhere() -> None:
+    assert branches(stock(3, 4, t2={5, 6}), TimelineHistory(1)) == [WalSegment(2, 6, SIZE)]
+    split = stock(3, 4, 5, partial=6, t2={5, 6})
+    assert branches(split, split.histories[2]) == [WalSegment(1, 6, SIZE)]
+    left = stock(3, 4, partial=5, t2={5, 6})
+    assert branches(left, left.histories[2]) == [], "the unfinished one of the fork is in the new timeline's"
 
 
 def test_a_refusal_says_what_is_possible() -> None:
-    with pytest.raises(TargetOutOfRange, match=r"before the end.*wanted from 2026-11-01 00:03.*to 2026-11-01 00:06:30"):
+    with pytest.raises(
+        TargetOutOfRange, match=r"before the end.*wanted from 2026-11-01 00:03.*to before 2026-11-01 00:06:30"
+    ):
         plan_recovery([base(3)], stock(3, 4, 5, 6), target(time=at(2)), commits)
     with pytest.raises(TargetOutOfRange, match=r"beyond the end.*from 2026-11-01 00:03"):
         plan_recovery([base(3), base(5)], stock(3, 4, 5, 6), target(time=at(9)), commits)
@@ -141,7 +228,7 @@ def test_the_partial_segment_is_the_last_one_used() -> None:
     assert plan_recovery([base(3)], stock(3, 4, 5, partial=5), target(), commits).partial is None
 
 
-def test_across_a_switch_each_segment_comes_from_the_newest_timeline_that_has_it() -> None:
+def test_across_a_switch_each_segment_comes_from_the_timeline_that_it_belongs_to() -> None:
     found = stock(3, 4, 5, 6, t2={5, 6, 7})
     plan = plan_recovery([base(3)], found, target(), commits)
     assert [(segment.timeline, segment.number) for segment in plan.segments] == [(1, 3), (1, 4), (2, 5), (2, 6), (2, 7)]

@@ -50,8 +50,14 @@ def test_exactly_one_target_is_set(target: RecoveryTarget, wanted: dict[str, str
     assert found == wanted
 
 
+def test_just_before_a_target() -> None:
+    target = RecoveryTarget(TargetKind.XID, text="731", inclusive=False)
+    assert target_settings(target, 1, "promote")["recovery_target_inclusive"] == "off"
+    assert str(target) == "just before xid 731"
+
+
 def test_an_earlier_recovery_leaves_nothing(tmp_path: Path) -> None:
-    (tmp_path / "postgresql.conf").touch()
+    (tmp_path / "postgresql.conf").write_text("port = 1\n recovery_target_name='old'\n#recovery_target = ''\n")
     auto = tmp_path / "postgresql.auto.conf"
     auto.write_text(
         "work_mem = '8MB'\nrecovery_target_time = '2020-01-01'\nPrimary_ConnInfo='host=x'\narchive_mode=on\n"
@@ -67,6 +73,8 @@ def test_an_earlier_recovery_leaves_nothing(tmp_path: Path) -> None:
         "recovery_target_name = 'second'",
         "recovery_target_action = 'promote'",
     ]
+    conf = (tmp_path / "postgresql.conf").read_text()
+    assert conf == "port = 1\n# recovery_target_name='old'\n#recovery_target = ''\n", "PostgreSQL refuses two targets"
     assert sum("archive_mode" in line for line in lines) == 1
     assert not [line for line in lines if "onninfo" in line.lower()]
     assert sorted(path.name for path in tmp_path.iterdir()) == [

@@ -12,7 +12,8 @@ from holdfast.model.base import BaseBackup, RecoveryTarget, TargetKind
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.timeline import Switch, TimelineHistory
 from holdfast.model.wal import Lsn, WalName, WalSegment, parse_wal_name
-from holdfast.policy.recovery import RecoveryPlan, is_recoverable, plan_recovery
+from holdfast.policy.recovery import is_recoverable, plan_recovery
+from holdfast.policy.recovery_targets import RecoveryPlan
 from holdfast.policy.retention import Duration
 from holdfast.policy.wal import Stock, stock_of
 from holdfast.policy.wal_expiry import bases_for_window, expire

@@ -56,6 +56,7 @@ def test_a_healthy_archive_has_no_finding() -> None:
         ({"server": ServerWal(archiver=FAILING)}, Name.ARCHIVER, True, False),
         ({"spool": SpoolState(9, 9 << 24, NOW, 1 << 30, 100 << 30)}, Name.SPOOL_FULL, True, False),
         ({"spool": SpoolState(9, 9, NOW - timedelta(hours=1), 90, 100)}, Name.SPOOL_WAITING, False, False),
+        ({"spool": SpoolState(9, 9, NOW, 90, 100, "000000010000000000000003")}, Name.CONFLICT, True, False),
         ({"last_commit": NOW - timedelta(hours=1)}, Name.BEHIND, True, False),
     ],
 )

@@ -68,9 +68,7 @@ def test_a_history_tells_which_timeline_holds_what() -> None:
     assert not history.contains(1, 0x3000149)
     assert history.contains(3, 1 << 50)
     # The segment of the fork is the child's; what lies before it is only the parent's.
-    assert history.candidates(3, 16 << 20) == [2, 1]
-    assert history.candidates(2, 16 << 20) == [1]
-    assert history.candidates(9, 16 << 20) == [3, 2, 1]
+    assert [history.owner(number, 16 << 20) for number in (0, 2, 3, 4, 5, 9)] == [1, 1, 2, 2, 3, 3]
 
 
 @pytest.mark.parametrize("text", ["1 0/5 x\n1 0/6 y", "2 0/5\n1 0/6", "1 0/6\n2 0/5", "3 0/5", "one 0/5", "1", "1 5"])

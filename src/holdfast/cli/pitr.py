@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from holdfast.cli.recovery import Recovery
     from holdfast.model.base import BaseFacts, RecoveryTarget
     from holdfast.services.combining import Combine
-    from holdfast.services.pitr import PitrPlan, PitrReport
+    from holdfast.services.pitr import PitrReport
+    from holdfast.services.pitr_plan import PitrPlan
 
 T = TypeVar("T")
 
@@ -31,17 +32,24 @@ def _target_of(asked: Recovery) -> RecoveryTarget:
     """The target that the options name. Raises: click.UsageError for more than one, or one that cannot be read."""
     from holdfast.model.base import RecoveryTarget, TargetKind
     from holdfast.model.wal import Lsn
-    from holdfast.services.pitr import parse_time
+    from holdfast.services.pitr_plan import parse_time
 
+    inclusive = not asked.exclusive
     given = [f"--{name}" for name in ("at", "lsn", "xid", "name", "latest") if getattr(asked, name)]
     if len(given) > 1:
         raise click.UsageError(f"one target, not {' and '.join(given)}")
     if asked.at:
-        return RecoveryTarget(TargetKind.TIME, time=_read(parse_time, "--at", asked.at), timeline=asked.timeline)
+        return RecoveryTarget(
+            TargetKind.TIME, time=_read(parse_time, "--at", asked.at), timeline=asked.timeline, inclusive=inclusive
+        )
     if asked.lsn:
-        return RecoveryTarget(TargetKind.LSN, lsn=_read(Lsn.parse, "--lsn", asked.lsn), timeline=asked.timeline)
+        return RecoveryTarget(
+            TargetKind.LSN, lsn=_read(Lsn.parse, "--lsn", asked.lsn), timeline=asked.timeline, inclusive=inclusive
+        )
     if asked.xid:
-        return RecoveryTarget(TargetKind.XID, text=asked.xid, timeline=asked.timeline)
+        if not asked.xid.isdecimal():
+            raise click.BadParameter(f"{asked.xid}; wanted a number, such as --xid 731")
+        return RecoveryTarget(TargetKind.XID, text=asked.xid, timeline=asked.timeline, inclusive=inclusive)
     if asked.name:
         return RecoveryTarget(TargetKind.NAME, text=asked.name, timeline=asked.timeline)
     return RecoveryTarget(TargetKind.LATEST, timeline=asked.timeline)
@@ -64,7 +72,8 @@ def recover(
     dry_run: bool,
 ) -> None:
     """Plan, show, and unless it is a dry run carry out. Raises: click.UsageError; as `services.pitr`."""
-    from holdfast.services.pitr import plan_pitr, restore_pitr
+    from holdfast.services.pitr import restore_pitr
+    from holdfast.services.pitr_plan import plan_pitr
 
     target = _target_of(asked)
     if to is not None and asked.volume is not None:
@@ -72,7 +81,7 @@ def recover(
     if source is None:
         raise click.UsageError("say which database: --source NAME, as holdfast list shows it")
     with access.open() as repository, ExitStack() as engines:
-        planned = plan_pitr(repository, stack, source, target, action=asked.action)
+        planned = plan_pitr(repository, stack, source, target, action=asked.action, system=asked.system)
         if not access.json:
             text.show(f"recovery of {planned.source} of {stack}:")
             for line in planned.lines:
@@ -94,6 +103,7 @@ def recover(
                 tablespaces=tablespaces,
                 combine=_combiner(access, engines),
                 on_progress=lambda done: progress.update(f"{text.files(done.files)}, {text.size(done.bytes)}"),
+                here=to is not None,
             )
 
         if to is not None:

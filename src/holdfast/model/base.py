@@ -115,15 +115,22 @@ class TargetKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RecoveryTarget:
-    """Where a recovery ends. Exactly one of the values belongs to the kind; `timeline` None for the newest one."""
+    """Where a recovery ends. Exactly one of the values belongs to the kind; `timeline` None for the newest one.
+
+    Not `inclusive`: just before the transaction, the address, or the commits of that very time. A name has no before.
+    """
 
     kind: TargetKind
     time: datetime | None = None
     lsn: Lsn | None = None
     text: str = ""
     timeline: int | None = None
+    inclusive: bool = True
 
     def __str__(self) -> str:
+        return self._words() if self.inclusive else f"just before {self._words()}"
+
+    def _words(self) -> str:
         if self.kind is TargetKind.LATEST:
             return "the end of the archive"
         if self.kind is TargetKind.CONSISTENT:

@@ -81,6 +81,10 @@ class TimelineHistory:
             stretch.timeline == timeline and (stretch.end is None or lsn <= stretch.end) for stretch in self.stretches
         )
 
-    def candidates(self, number: int, size: int) -> list[int]:
-        """The timelines whose file PostgreSQL would take for a segment number, the preferred (newest) one first."""
-        return [stretch.timeline for stretch in reversed(self.stretches) if stretch.begin // size <= number]
+    def owner(self, number: int, size: int) -> int:
+        """The timeline whose file holds a segment number in this history: the newest that had begun by then.
+
+        PostgreSQL itself goes back to an older timeline's file where that one is missing, also behind the fork, where
+        it holds what this history never saw.
+        """
+        return next(stretch.timeline for stretch in reversed(self.stretches) if stretch.begin // size <= number)

@@ -28,6 +28,7 @@ class Name(StrEnum):
     DISK_RUNS_OUT = "disk-runs-out"
     REPLICA_BEHIND = "replica-behind"
     STANDBY_BEHIND = "standby-behind"
+    CONFLICT = "conflict"
     SPOOL_FULL = "spool-full"
     SPOOL_WAITING = "spool-waiting"
     BEHIND = "behind"
@@ -74,13 +75,17 @@ class Archiver(msgspec.Struct, frozen=True):
 
 
 class SpoolState(msgspec.Struct, frozen=True):
-    """What waits in the spool, and the room that is left; bytes."""
+    """What waits in the spool, and the room that is left; bytes.
+
+    `differs` names the first file that is archived with other content.
+    """
 
     files: int
     bytes: int
     oldest: datetime | None
     free: int
     total: int
+    differs: str = ""
 
 
 class Disk(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,6 +5,8 @@ Rules upheld here:
   at or after the base's end (PostgreSQL refuses anything before it), and something was written after a time target
   (PostgreSQL ends in an error when it never sees a later commit).
 - Of several base backups the one that needs the least WAL is taken: the newest whose end is before the target.
+- Of several timelines the newest one with WAL of its own is meant. What lies on another is refused, and that one named:
+  a server that was left behind may have gone on writing there.
 - A refusal says what range is possible, and which segment is missing.
 
 Source: PostgreSQL manual, "Recovery Target"; xlogrecovery.c (recoveryStopsBefore).
@@ -12,59 +14,23 @@ Source: PostgreSQL manual, "Recovery Target"; xlogrecovery.c (recoveryStopsBefor
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 
 from holdfast.errors import RestoreError, TargetOutOfRange, WalMissing
 from holdfast.model.base import BaseBackup, RecoveryTarget, TargetKind
 from holdfast.model.timeline import TimelineHistory
-from holdfast.model.wal import Lsn, WalSegment
-from holdfast.policy.wal import Reach, Stock, descendants, reach
-
-LastCommit = Callable[[WalSegment, bool], datetime | None]
-"""The time of the last commit in an archived segment (the flag asks for the partial one); None when it has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Possible:
-    """Where a base backup can be recovered to along one history: from its own end to the archive's."""
-
-    base: BaseBackup
-    history: TimelineHistory
-    reach: Reach
-    until: datetime | None
-
-    @property
-    def from_time(self) -> datetime:
-        """The end of the base backup."""
-        return self.base.stopped
-
-    def words(self) -> str:
-        """The range, for people."""
-        until = f"{self.until.isoformat(sep=' ')} ({self.reach.end})" if self.until else str(self.reach.end)
-        return f"{self.from_time.isoformat(sep=' ')} ({self.base.stop}) to {until} on timeline {self.history.timeline}"
-
-
-@dataclass(frozen=True, slots=True)
-class RecoveryPlan:
-    """A recovery that can be done: the base, the target, the history, the files needed in order."""
-
-    base: BaseBackup
-    target: RecoveryTarget
-    history: TimelineHistory
-    segments: tuple[WalSegment, ...]
-    partial: WalSegment | None
-    possible: Possible
-
-    @property
-    def timelines(self) -> tuple[int, ...]:
-        """The timelines whose history files PostgreSQL will ask for."""
-        return tuple(stretch.timeline for stretch in self.history.stretches if stretch.timeline > 1)
+from holdfast.model.wal import WalSegment
+from holdfast.policy.recovery_targets import LastCommit, Possible, Records, RecoveryPlan, along, to_record
+from holdfast.policy.wal import Stock, descendants, rank, reach
 
 
 def plan_recovery(
-    bases: Sequence[BaseBackup], stock: Stock, target: RecoveryTarget, last_commit: LastCommit
+    bases: Sequence[BaseBackup],
+    stock: Stock,
+    target: RecoveryTarget,
+    last_commit: LastCommit,
+    records: Records | None = None,
 ) -> RecoveryPlan:
     """The recovery that reaches a target.
 
@@ -73,6 +39,7 @@ def plan_recovery(
         stock: its WAL archive.
         target: where to go.
         last_commit: reads the time of a segment's last commit.
+        records: looks into segments. Without it a transaction, a name, and what lies in the last segment are believed.
 
     Raises: TargetOutOfRange with the possible range, WalMissing naming the segment, RestoreError without any base.
     """
@@ -80,17 +47,50 @@ def plan_recovery(
         raise RestoreError("there is no base backup to recover from", hint="take one: holdfast backup")
     if target.kind is TargetKind.LATEST or target.kind is TargetKind.CONSISTENT:
         return _last_resort(bases, stock, target, last_commit)
-    refusals: list[tuple[Possible, RestoreError]] = []
     found = [_possible(base, history, stock, last_commit) for base, history in _ways(bases, stock, target)]
     usable = [possible for possible in found if is_recoverable(possible.base, stock)]
     if found and not usable:
         raise _incomplete(found[0], stock)
+    by_history: dict[int, list[Possible]] = {}  # the one that is meant first
+    for possible in usable:
+        by_history.setdefault(possible.history.timeline, []).append(possible)
+    if not by_history:
+        raise TargetOutOfRange("no base backup lies on this timeline", which=f"timeline {target.timeline}")
+    meant, *others = by_history.values()
+    try:
+        return _along_one(meant, target, last_commit, records)
+    except (TargetOutOfRange, WalMissing) as error:
+        for other in others:
+            if _leads_there(other, target, last_commit, records):
+                timeline = other[0].history.timeline
+                error.hint = f"timeline {timeline} has it, which is another branch: --timeline {timeline}"
+                break
+        raise
+
+
+def _along_one(
+    usable: Sequence[Possible], target: RecoveryTarget, last_commit: LastCommit, records: Records | None
+) -> RecoveryPlan:
+    """The plan along one history, from the newest base that leads there. Raises: TargetOutOfRange, WalMissing."""
+    if records is not None and target.kind in (TargetKind.XID, TargetKind.NAME):
+        return to_record(usable, target, records)
+    refusals: list[tuple[Possible, RestoreError]] = []
     for possible in usable:
         try:
-            return _along(possible, stock, target, last_commit)
+            return along(possible, target, last_commit, records)
         except (TargetOutOfRange, WalMissing) as error:
             refusals.append((possible, error))
     raise _best(refusals, target)
+
+
+def _leads_there(
+    usable: Sequence[Possible], target: RecoveryTarget, last_commit: LastCommit, records: Records | None
+) -> bool:
+    try:
+        _along_one(usable, target, last_commit, records)
+    except RestoreError:
+        return False
+    return True
 
 
 def ranges(bases: Sequence[BaseBackup], stock: Stock, last_commit: LastCommit) -> list[Possible]:
@@ -134,14 +134,17 @@ def needed_by(base: BaseBackup) -> list[WalSegment]:
 def _ways(
     bases: Sequence[BaseBackup], stock: Stock, target: RecoveryTarget
 ) -> list[tuple[BaseBackup, TimelineHistory]]:
-    """Bases with the histories that lead on from them: newest timeline first, then newest base."""
+    """Bases with the histories that lead on from them: newest timeline first, then newest base.
+
+    Timelines without any WAL of their own come last.
+    """
     found = [
         (base, history)
         for base in bases
         for history in descendants(stock, base.timeline, base.stop)
         if target.timeline is None or history.timeline == target.timeline
     ]
-    return sorted(found, key=lambda way: (way[1].timeline, way[0].stop), reverse=True)
+    return sorted(found, key=lambda way: (*rank(stock, way[1].timeline), way[0].stop), reverse=True)
 
 
 def _possible(base: BaseBackup, history: TimelineHistory, stock: Stock, last_commit: LastCommit) -> Possible:
@@ -176,76 +179,15 @@ def _last_resort(
     raise _incomplete(found[0], stock)
 
 
-def _along(possible: Possible, stock: Stock, target: RecoveryTarget, last_commit: LastCommit) -> RecoveryPlan:
-    """The plan from one base along one history. Raises: TargetOutOfRange, WalMissing."""
-    base, reached = possible.base, possible.reach
-    if target.kind is TargetKind.LSN and target.lsn is not None:
-        segments, partial = _to_lsn(possible, stock, target.lsn)
-    elif target.kind is TargetKind.TIME and target.time is not None:
-        segments, partial = _to_time(possible, target.time, last_commit)
-    else:  # where a transaction or a name lies only PostgreSQL can tell
-        segments, partial = reached.segments, reached.partial
-    return RecoveryPlan(base, target, possible.history, segments, partial, possible)
-
-
-def _to_lsn(possible: Possible, stock: Stock, lsn: Lsn) -> tuple[tuple[WalSegment, ...], WalSegment | None]:
-    base, reached = possible.base, possible.reach
-    if lsn < base.stop:
-        raise _out_of_range("the target lies before the end of the base backup", possible, str(lsn))
-    wanted = reach(stock, base.start, possible.history, until=lsn)
-    if wanted.end >= lsn:
-        return wanted.segments, None
-    if reached.partial is not None and lsn <= reached.partial.end:
-        return reached.segments, reached.partial
-    raise _beyond(possible, str(lsn))
-
-
-def _to_time(
-    possible: Possible, when: datetime, last_commit: LastCommit
-) -> tuple[tuple[WalSegment, ...], WalSegment | None]:
-    base, reached = possible.base, possible.reach
-    if when < base.stopped:
-        raise _out_of_range("the target lies before the end of the base backup", possible, when.isoformat(sep=" "))
-    if possible.until is None or when >= possible.until:
-        raise _beyond(possible, when.isoformat(sep=" "))
-    count = _first_after(reached.segments, when, last_commit)
-    if count is None:
-        return reached.segments, reached.partial
-    # PostgreSQL may have to look a little further to see the commit whole: one more where there is one.
-    return reached.segments[: count + 2], None
-
-
-def _first_after(segments: Sequence[WalSegment], when: datetime, last_commit: LastCommit) -> int | None:
-    """The first segment with a commit after a time, found by halving; segments without a commit are stepped over."""
-    low, high, found = 0, len(segments) - 1, None
-    while low <= high:
-        middle = at = (low + high) // 2
-        seen = last_commit(segments[at], False)
-        while seen is None and at < high:
-            at += 1
-            seen = last_commit(segments[at], False)
-        if seen is None:
-            high = middle - 1
-        elif seen > when:
-            found, high = at, middle - 1
-        else:
-            low = at + 1
-    return found
-
-
 def _best(refusals: Sequence[tuple[Possible, RestoreError]], target: RecoveryTarget) -> RestoreError:
-    """Of several refusals, on the newest timeline: that of the newest base before the target, else of the oldest one.
+    """Of several refusals that of the newest base before the target, else of the oldest one.
 
     The range that it tells is that of all of them.
     """
-    if not refusals:
-        return TargetOutOfRange("no base backup lies on this timeline", which=f"timeline {target.timeline}")
-    newest = refusals[0][0].history.timeline
-    same = [(possible, error) for possible, error in refusals if possible.history.timeline == newest]
-    started = [error for possible, error in same if not _is_before(possible, target)]
-    error = started[0] if started else same[-1][1]
+    started = [error for possible, error in refusals if not _is_before(possible, target)]
+    error = started[0] if started else refusals[-1][1]
     if isinstance(error, TargetOutOfRange):
-        oldest = min((possible for possible, _ in same), key=lambda possible: possible.base.stopped)
+        oldest = min((possible for possible, _ in refusals), key=lambda possible: possible.base.stopped)
         error.wanted = f"from {oldest.words()}"
     return error
 
@@ -255,24 +197,6 @@ def _is_before(possible: Possible, target: RecoveryTarget) -> bool:
     if target.time is not None:
         return target.time < possible.base.stopped
     return target.lsn is not None and target.lsn < possible.base.stop
-
-
-def _out_of_range(what: str, possible: Possible, found: str) -> TargetOutOfRange:
-    return TargetOutOfRange(what, wanted=f"from {possible.words()}", found=found, hint="holdfast wal status")
-
-
-def _beyond(possible: Possible, found: str) -> RestoreError:
-    missing = possible.reach.missing
-    if missing is not None:
-        last = possible.until.isoformat(sep=" ") if possible.until else "none"
-        return WalMissing(
-            "a WAL segment is missing before the target",
-            which=missing.name,
-            wanted=f"every segment up to {found}",
-            found=f"the last reachable commit is of {last} ({possible.reach.end})",
-            hint="recover to that time, or from a later base backup",
-        )
-    return _out_of_range("the target lies beyond the end of the archive", possible, found)
 
 
 def _incomplete(possible: Possible, stock: Stock) -> RestoreError:

@@ -1,8 +1,8 @@
 """What an archive of WAL is good for: which stretches are whole, where it breaks off. Pure: names in, answers out.
 
 Rules upheld here:
-- A segment is there when a file of exactly its name is, on the timeline that PostgreSQL would read it from (the newest
-  of the history that reaches it), or, that failing, on an older one.
+- A segment is there when a file of exactly its name is, on the timeline that it belongs to along a history. An older
+  timeline's file never takes its place: a server that was left behind may have gone on writing there.
 - A partial segment counts only as the last: nothing after it can be reached.
 - A gap is missing segments with later ones of the same timeline behind them; a timeline that just ends has none.
 """
@@ -125,49 +125,51 @@ def reach(stock: Stock, start: Lsn, history: TimelineHistory, *, until: Lsn | No
     segments: list[WalSegment] = []
     number = start // size
     while last is None or number <= last:
-        found = _found(stock, history, number)
-        if found is None:
+        segment = WalSegment(history.owner(number, size), number, size)
+        if not stock.has(segment):
             break
-        segments.append(found)
+        segments.append(segment)
         number += 1
     end = Lsn(number * size) if segments else start
     if last is not None and number > last:
         return Reach(tuple(segments), end)
-    partial = _partial(stock, history, number)
-    missing = None
-    if _anything_from(stock, history, number):
-        missing = WalSegment(history.candidates(number, size)[0], number, size)
+    timeline = history.owner(number, size)
+    next_one = WalSegment(timeline, number, size)
+    partial = next_one if number in stock.partials.get(timeline, ()) else None
+    missing = next_one if _anything_from(stock, history, number) else None
     return Reach(tuple(segments), end, partial, missing)
 
 
-def _found(stock: Stock, history: TimelineHistory, number: int) -> WalSegment | None:
-    for timeline in history.candidates(number, stock.segment_size):
-        segment = WalSegment(timeline, number, stock.segment_size)
-        if stock.has(segment):
-            return segment
-    return None
-
-
-def _partial(stock: Stock, history: TimelineHistory, number: int) -> WalSegment | None:
-    for timeline in history.candidates(number, stock.segment_size):
-        if number in stock.partials.get(timeline, ()):
-            return WalSegment(timeline, number, stock.segment_size)
-    return None
+def branches(stock: Stock, history: TimelineHistory) -> list[WalSegment]:
+    """What else there is: the last segment of each timeline that goes on where this history does not, oldest first."""
+    size, found = stock.segment_size, []
+    for timeline in stock.timelines:
+        beside = [n for n in stock.segments.get(timeline, ()) if history.owner(n, size) != timeline]
+        # The one that was unfinished when the timeline was left is no more than this history has.
+        beside += [n for n in stock.partials.get(timeline, ()) if n and history.owner(n - 1, size) != timeline]
+        if beside:
+            found.append(WalSegment(timeline, max(beside), size))
+    return found
 
 
 def _anything_from(stock: Stock, history: TimelineHistory, number: int) -> bool:
     """Whether the archive goes on behind a missing segment, on a timeline that the history is on by then."""
     for stretch in history.stretches:
-        last = None if stretch.end is None else stretch.end // stock.segment_size
         for kinds in (stock.segments, stock.partials):
-            if any(found > number and (last is None or found <= last) for found in kinds.get(stretch.timeline, ())):
+            numbers = kinds.get(stretch.timeline, ())
+            if any(n > number and history.owner(n, stock.segment_size) == stretch.timeline for n in numbers):
                 return True
     return False
 
 
+def rank(stock: Stock, timeline: int) -> tuple[bool, int]:
+    """The newest timeline is the greatest; one of which nothing but its history is archived comes below all others."""
+    return bool(stock.segments.get(timeline) or stock.partials.get(timeline)), timeline
+
+
 def descendants(stock: Stock, timeline: int, lsn: Lsn) -> Iterator[TimelineHistory]:
-    """The histories of which what was written on `timeline` up to `lsn` is a part, the newest timeline first."""
-    for other in sorted({*stock.timelines, timeline}, reverse=True):
+    """The histories of which what was written on `timeline` up to `lsn` is a part, in order of their rank."""
+    for other in sorted({*stock.timelines, timeline}, key=lambda one: rank(stock, one), reverse=True):
         history = stock.history(other) or (TimelineHistory(timeline) if other == timeline else None)
         if history is not None and history.contains(timeline, lsn):
             yield history

@@ -151,6 +151,15 @@ def spool_findings(spool: SpoolState | None, now: datetime) -> list[Finding]:
 
 
 def _of_spool(spool: SpoolState, now: datetime) -> Iterator[Finding]:
+    if spool.differs:
+        yield Finding(
+            name=Name.CONFLICT,
+            critical=True,
+            text=f"{spool.differs} in the spool is archived with other content: two servers have one system "
+            "identifier, or this one was set back without a new timeline; nothing behind it is shipped",
+            hint="stop the wrong server; the right one goes on with a new timeline (a promotion, or a recovery), a new "
+            "spool and a new base backup",
+        )
     if spool.total and spool.free < spool.total * _FULL:
         yield Finding(
             name=Name.SPOOL_FULL,

@@ -35,13 +35,14 @@ def archive_command(spool: str) -> str:
     """The shell line for `archive_command` with a spool at this path of the server.
 
     It succeeds only when the file and its name are on the disk; the same file again is a success, another one under the
-    same name a failure. Needs sh, cmp, cp, ln and a `sync` that takes file names (coreutils 8.24, busybox 1.28).
+    same name a failure. A file is on the disk before it has its name there: it may be shipped, and gone, right after.
+    Needs sh, cmp, cp, ln and a `sync` that takes file names (coreutils 8.24, busybox 1.28).
     """
     folder = shlex.quote(spool)
     return (
         f'd={folder}; if [ -e "$d/%f" ]; then cmp -s "%p" "$d/%f" || exit 1; '
         'else t="$d/.%f.$$"; cp "%p" "$t" && sync "$t" && ln "$t" "$d/%f"; s=$?; rm -f "$t"; [ $s = 0 ] || exit 1; fi; '
-        'sync "$d/%f" "$d"'
+        'sync "$d"'
     )
 
 

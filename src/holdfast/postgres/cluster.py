@@ -73,7 +73,7 @@ def describe_cluster(session: Session) -> Cluster:
     settings = session.query(f"SELECT name, current_setting(name) AS value FROM pg_settings WHERE name IN ({names})")  # noqa: S608  constants
     spaces = session.query(
         "SELECT oid::bigint AS oid, pg_tablespace_location(oid) AS location FROM pg_tablespace"
-        " WHERE pg_tablespace_location(oid) <> '' ORDER BY 1"
+        " WHERE pg_tablespace_location(oid) NOT IN ('', 'pg_tblspc/' || oid) ORDER BY 1"  # not those in place
     )
     return Cluster(
         version=int(row["version"]),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import UTC
 
 from holdfast.errors import RestoreError
@@ -50,6 +51,8 @@ def target_settings(target: RecoveryTarget, timeline: int, action: str) -> dict[
         settings["recovery_target"] = "immediate"
     elif target.kind is not TargetKind.LATEST:
         settings[f"recovery_target_{target.kind}"] = target.text
+    if not target.inclusive:
+        settings["recovery_target_inclusive"] = "off"
     if target.kind is not TargetKind.LATEST:
         settings["recovery_target_action"] = action
     return settings
@@ -63,8 +66,12 @@ def configure_recovery(
     timeline: int,
     action: str = "promote",
     restore_command: str = PREFETCHED,
+    least: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """Write the settings and the signal file; notes about what the operator has to look at. Raises: RestoreError."""
+    """Write the settings and the signal file; notes about what the operator has to look at. Raises: RestoreError.
+
+    `least` are the limits that the server raised after the base backup.
+    """
     settings = {
         "restore_command": restore_command,
         "recovery_end_command": f'rm -rf "{WAL_FOLDER}"',
@@ -76,7 +83,13 @@ def configure_recovery(
         settings.update({name: facts.settings[name] for name in NEEDED_SETTINGS if name in facts.settings})
         where = facts.settings.get("config_file", "elsewhere")
         notes.append(f"the server's configuration is not in its data directory: bring {where} along")
+    if least:
+        settings.update(least)
+        raised = ", ".join(f"{name} = {value}" for name, value in least.items())
+        notes.append(f"set higher than in the base backup, as the server's own were since then: {raised}")
     try:
+        if _comment_targets(os.path.join(directory, "postgresql.conf")):
+            notes.append("postgresql.conf named a recovery target of an earlier time: its lines are comments now")
         _write_auto(os.path.join(directory, _AUTO), settings)
         for name in ("standby.signal", "postmaster.pid"):
             _remove(os.path.join(directory, name))
@@ -130,6 +143,20 @@ def _write_auto(path: str, settings: dict[str, str]) -> None:
     block = [_BEGIN, *(f"{name} = {_quoted(value)}" for name, value in settings.items()), _END]
     text = "\n".join([*kept, *block, ""])
     _write_like(os.path.dirname(path), path, text.encode("utf-8", "surrogateescape"))
+
+
+def _comment_targets(path: str) -> bool:
+    """Make comments of targets that an earlier recovery left in postgresql.conf; whether there were any."""
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            lines = file.read().splitlines()
+    except FileNotFoundError:
+        return False
+    changed = [re.sub(r"^(\s*recovery_target\w*\s*(?:=|\s).*)$", r"#\1", line, flags=re.IGNORECASE) for line in lines]
+    if changed == lines:
+        return False
+    _write_like(os.path.dirname(path), path, "\n".join([*changed, ""]).encode("utf-8", "surrogateescape"))
+    return True
 
 
 def _is_managed(line: str) -> bool:

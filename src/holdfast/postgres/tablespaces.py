@@ -31,10 +31,12 @@ def place_tablespaces(directory: str, known: tuple[Tablespace, ...], wanted: Map
         raise RestoreError("the backup has no such tablespace", which=str(unknown[0]), wanted=f"one of {oids}")
     notes = []
     try:
-        if os.path.lexists(os.path.join(directory, _MAP)):
-            os.unlink(os.path.join(directory, _MAP))
+        _drop_foreign_links(directory, {str(space.oid) for space in known})
         for space in known:
             inside = os.path.join(directory, _FOLDER, str(space.oid))
+            if not os.path.lexists(inside):
+                notes.append(f"tablespace {space.oid} (was {space.location}) was dropped while the backup was taken")
+                continue
             target = wanted.get(space.oid)
             if target is not None:
                 _move(inside, os.path.abspath(target))
@@ -47,6 +49,30 @@ def place_tablespaces(directory: str, known: tuple[Tablespace, ...], wanted: Map
             "cannot place a tablespace", which=error.filename or directory, found=error.strerror
         ) from error
     return notes
+
+
+def _drop_foreign_links(directory: str, known: set[str]) -> None:
+    """Remove the map, and links of tablespaces that were made while the backup was taken: the WAL makes them anew.
+
+    Raises: RestoreError for one that was there when the backup began, and whose files it does not hold.
+    """
+    path, folder = os.path.join(directory, _MAP), os.path.join(directory, _FOLDER)
+    mapped: set[str] = set()
+    if os.path.lexists(path):
+        with open(path, encoding="utf-8", errors="surrogateescape") as file:
+            mapped = {line.partition(" ")[0] for line in file}
+        os.unlink(path)
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        link = os.path.join(folder, name)
+        if name in known or not os.path.islink(link):
+            continue
+        if name in mapped:
+            raise RestoreError(
+                "the base backup lacks a tablespace that was made just before it began, it cannot be used",
+                which=f"tablespace {name} at {os.readlink(link)}",
+                hint="an older base backup reaches the same time with more WAL",
+            )
+        os.unlink(link)
 
 
 def _keep_inside(directory: str, inside: str, oid: str) -> None:

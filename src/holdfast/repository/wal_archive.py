@@ -2,8 +2,9 @@
 
 Rules upheld here:
 - Keyed by the cluster's system identifier: another cluster of the same name can neither overwrite nor be mixed in.
-- A name is written once. The same content again is a success (sealing is random, so contents are compared, not stored
-  bytes); other content is WalConflict. A partial segment may only grow.
+- A name is written once; only what is damaged on the store is written anew. The same content again is a success
+  (sealing is random, so contents are compared, not stored bytes); other content is WalConflict. A partial segment may
+  only grow.
 - Where a store does not refuse an existing key by itself, the object is read back: of two writers one learns of it.
 - Every object says inside its seal what it is: one that was moved to another name is found out.
 
@@ -19,7 +20,7 @@ from datetime import datetime
 import msgspec
 import zstandard
 
-from holdfast.errors import ObjectExists, ObjectNotFound, WalConflict, WalMissing
+from holdfast.errors import CorruptObject, ObjectExists, ObjectNotFound, WalConflict, WalMissing
 from holdfast.model.timeline import TimelineHistory
 from holdfast.model.wal import DEFAULT_SEGMENT_SIZE, WalKind, WalName, history_name, parse_wal_name
 from holdfast.policy.wal import Stock, stock_of
@@ -78,11 +79,19 @@ class WalArchive:
         try:
             self._store.put(key, sealed, if_absent=True)
         except ObjectExists:
-            self._compare(name, data)
-            return Stored(False, 0)
+            return self._settle(name, data, sealed)
         if not getattr(self._store, "atomic_if_absent", False) and self._store.get(key) != sealed:
             self._compare(name, data)
         return Stored(True, len(sealed))
+
+    def _settle(self, name: WalName, data: Bytes, sealed: bytes) -> Stored:
+        """What becomes of a file whose name is taken: one that lies there damaged is replaced by the whole one."""
+        try:
+            self._compare(name, data)
+        except CorruptObject:
+            self._store.put(self.key_of(name), sealed)
+            return Stored(True, len(sealed))
+        return Stored(False, 0)
 
     def read(self, name: WalName) -> tuple[WalHeader, bytes]:
         """A file and what is known of it. Raises: WalMissing, CorruptObject, the store's errors."""
@@ -182,7 +191,8 @@ class WalArchive:
             wanted=wanted,
             found=found,
             hint="two servers with one system identifier ship here, or one was set back without a new timeline; "
-            "nothing was overwritten, take a new base backup once it is clear which is right",
+            "nothing was overwritten, and nothing behind it on this timeline is shipped. Stop the wrong server; the "
+            "right one goes on with a new timeline (a promotion, or a recovery), a new spool and a new base backup",
         )
 
     def _seal(self, data: Bytes, header: WalHeader) -> bytes:

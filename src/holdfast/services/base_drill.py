@@ -35,7 +35,8 @@ from holdfast.repository.repository import Repository
 from holdfast.services.bases import base_facts_of
 from holdfast.services.checks import sql_checks
 from holdfast.services.combining import combiner
-from holdfast.services.pitr import PitrPlan, plan_for, restore_pitr
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import PitrPlan, plan_for
 
 if TYPE_CHECKING:
     from holdfast.engine.client import Engine
@@ -80,7 +81,9 @@ def drill_base(
     target = planned.plan.target
     with _place(engine, facts) as (directory, start, log):
         started = time.monotonic()
-        report = restore_pitr(repository, planned, directory, combine=combiner(engine))
+        report = restore_pitr(
+            repository, planned, directory, combine=combiner(engine), here=not _in_container(engine, facts)
+        )
         server = start(make_conf_for_drill(directory, facts))
         seconds = time.monotonic() - started
         reached = last_replayed(log())
@@ -121,9 +124,13 @@ def plan_drill(
     return plan_for(repository, snapshot, facts, target), note
 
 
+def _in_container(engine: Engine | None, facts: BaseFacts) -> bool:
+    return engine is not None and facts.image is not None
+
+
 @contextmanager
 def _place(engine: Engine | None, facts: BaseFacts) -> Iterator[tuple[str, Start, Log]]:
-    if engine is None or facts.image is None:
+    if engine is None or facts.image is None:  # as `_in_container` tells
         options: list[str] = []
         with recovering_server(facts.version, facts.user, options) as (directory, start, log):
 

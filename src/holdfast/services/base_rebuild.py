@@ -31,7 +31,8 @@ from holdfast.postgres.server import container_server
 from holdfast.repository.repository import Repository
 from holdfast.services.bases import base_facts_of, is_base
 from holdfast.services.combining import combiner
-from holdfast.services.pitr import PitrPlan, plan_for, restore_pitr
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import PitrPlan, plan_for
 from holdfast.services.placement import Placement
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot
 from holdfast.sources.frozen import sync_filesystem
@@ -113,7 +114,9 @@ class BasePlacement(Placement):
     def prepare(self, repository: Repository, snapshot: Snapshot, on_progress: OnProgress | None) -> RestoreReport:  # noqa: ARG002  the plan has it
         """Write it beside. Raises: as `restore_pitr`."""
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        report = restore_pitr(repository, self._planned, self.new, combine=self._combine, on_progress=on_progress)
+        report = restore_pitr(
+            repository, self._planned, self.new, combine=self._combine, on_progress=on_progress, here=False
+        )
         sync_filesystem(os.fsencode(self.new))
         return report.restore
 

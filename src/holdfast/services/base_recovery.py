@@ -16,7 +16,8 @@ from holdfast.model.snapshot import RestorePoint, Snapshot
 from holdfast.repository.repository import Repository
 from holdfast.services.bases import base_facts_of, is_base
 from holdfast.services.combining import combiner
-from holdfast.services.pitr import plan_for, restore_pitr
+from holdfast.services.pitr import restore_pitr
+from holdfast.services.pitr_plan import plan_for
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot
 from holdfast.services.stacks import engine_of
 
@@ -59,7 +60,9 @@ def restore_base_volume(
             config,
             planned,
             volume,
-            lambda directory: restore_pitr(repository, planned, directory, combine=combine, on_progress=on_progress),
+            lambda directory: restore_pitr(
+                repository, planned, directory, combine=combine, on_progress=on_progress, here=False
+            ),
         )
     note = f"a server of {facts.image or 'the same version'} started on it recovers by itself; archiving is off in it"
     notes = (*report.restore.notes, *report.notes, note)

@@ -88,11 +88,22 @@ class DirectBase:
             yield from self._tree.entries()
             self.drain()  # a file that is read after the stop holds what recovery to the backup's end must not see
             stop, label_file, map_file = _stop(session, cluster.version)
+            self._require_all_tablespaces(map_file)
             end(session, taken)
         taken.manifest = Manifest(_timeline(label_file, self.label), start, stop, {}, cluster.system)
         label.settle(label_file.encode())
         spaces.settle(map_file.encode() if map_file else None)
         leave_canary(self._server, taken, self._wanted)
+
+    def _require_all_tablespaces(self, map_file: str) -> None:
+        """Those that were there when the backup began are those that were walked. Raises: BaseBackupFailed."""
+        there = {line.partition(" ")[0] for line in map_file.splitlines() if line}
+        if unknown := sorted(there - {str(oid) for oid in self._tablespaces}):
+            raise BaseBackupFailed(
+                "a tablespace was made just before the backup began, and is not in it",
+                which=f"{self.label}: {', '.join(unknown)}",
+                hint="nothing was stored; take it again: holdfast backup",
+            )
 
     def facts(self) -> Mapping[str, object]:
         """Identity, place in the WAL, settings, and what a drill compares."""

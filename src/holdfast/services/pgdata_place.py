@@ -41,7 +41,7 @@ def find_place(config: Config, spec: Postgres, server: Server) -> Place:
         )[0]
         spaces = session.query(
             "SELECT oid::bigint AS oid, pg_tablespace_location(oid) AS path FROM pg_tablespace"
-            " WHERE pg_tablespace_location(oid) <> ''"
+            " WHERE pg_tablespace_location(oid) NOT IN ('', 'pg_tblspc/' || oid)"  # in place: a folder like any other
         )
     inside = str(row["path"])
     # A link may be relative to pg_tblspc: a restored server's are.

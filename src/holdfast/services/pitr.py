@@ -1,8 +1,6 @@
 """Recovery to an instant: a base backup and its WAL into a directory or a new volume, ready to start.
 
 Rules upheld here:
-- The plan is complete before anything is written: base, timelines, every segment by name; what cannot be reached is
-  refused with the range that can be.
 - The WAL is fetched and checked before the data: a damaged segment costs no restore.
 - A restore that cannot be finished leaves the target as empty as it was.
 """
@@ -15,58 +13,20 @@ import secrets
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from datetime import datetime
 
 import msgspec
 
-from holdfast.errors import RestoreError, SnapshotNotFound, WalMissing
-from holdfast.model.base import BaseBackup, BaseFacts, RecoveryTarget
-from holdfast.model.ids import SnapshotId
-from holdfast.model.snapshot import Snapshot
-from holdfast.policy.recovery import RecoveryPlan, plan_recovery
-from holdfast.policy.wal import Stock
+from holdfast.errors import RestoreError
 from holdfast.postgres.recovery_settings import PREFETCHED, WAL_FOLDER, configure_recovery
 from holdfast.postgres.tablespaces import place_tablespaces
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
-from holdfast.services.bases import bases_of, find_base
 from holdfast.services.combining import Combine, combine_here, restore_combined
 from holdfast.services.extraction_contents import Extracted
+from holdfast.services.pitr_plan import PitrPlan
+from holdfast.services.replay import Replayed, ReplayWatch, judge_tablespaces, refuse_minimal
 from holdfast.services.restore import RestoreReport, restore_directory
 from holdfast.services.wal_restore import prefetch
-from holdfast.services.wal_status import commit_reader
-
-
-class PitrPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recovery would do: the snapshot (and those below an incremental one), the WAL, and where it ends."""
-
-    stack: str
-    source: str
-    snapshot: Snapshot
-    facts: BaseFacts
-    plan: RecoveryPlan
-    stock: Stock
-    action: str = "promote"
-    below: tuple[Snapshot, ...] = ()
-
-    @property
-    def lines(self) -> list[str]:
-        """The plan, for people."""
-        plan, base = self.plan, self.plan.base
-        names = [segment.name for segment in plan.segments]
-        if plan.partial is not None:
-            names.append(f"{plan.partial.name}.partial")
-        wal = f"{len(names)} segments, {names[0]} to {names[-1]}" if len(names) > 1 else ", ".join(names) or "none"
-        timelines = " -> ".join(str(s.timeline) for s in plan.history.stretches if s.end is None or s.end > base.start)
-        return [
-            f"base backup   {base.point} ({base.snapshot[:8]}), ended {base.stopped.isoformat(sep=' ')} at {base.stop}",
-            *(f"combined with {below.point} ({below.short_id})" for below in reversed(self.below)),
-            f"target        {plan.target}",
-            f"timeline      {timelines}",
-            f"WAL           {wal}",
-            f"possible      {plan.possible.words()}",
-            f"at the target {self.action}",
-        ]
 
 
 class PitrReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,45 +43,6 @@ class PitrReport(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-def plan_pitr(
-    repository: Repository, stack: str, source: str, target: RecoveryTarget, *, action: str = "promote"
-) -> PitrPlan:
-    """The recovery of a stack's source to a target.
-
-    Raises: SnapshotNotFound without a base backup; TargetOutOfRange, WalMissing; CorruptObject, the store's errors.
-    """
-    label = source if ":" in source else f"postgres:{source}"
-    snapshots = [s for s in repository.snapshots().snapshots if s.stack == stack and s.source == label]
-    found = bases_of(repository, snapshots)
-    if not found:
-        raise SnapshotNotFound(
-            "there is no base backup of this source",
-            which=f"{label} of {stack}",
-            wanted="a snapshot taken with method: base",
-            found=f"{len(snapshots)} other snapshots of it",
-            hint="holdfast list",
-        )
-    system = found[-1][0].system  # a cluster that was made anew: the present one
-    pairs = {base.snapshot: (base, facts) for base, facts in found if base.system == system}
-    bases = [base for base, _ in pairs.values()]
-    archive = WalArchive(repository.store, repository.key, system)
-    stock = archive.stock(bases[-1].segment_size)
-    plan = plan_recovery(bases, stock, target, commit_reader(archive))
-    return _complete(stack, label, snapshots, pairs, plan, stock, action)
-
-
-def plan_for(repository: Repository, snapshot: Snapshot, facts: BaseFacts, target: RecoveryTarget) -> PitrPlan:
-    """The recovery of one given base backup to a target: for drills. Raises: as `plan_pitr`."""
-    base = find_base(repository, snapshot, facts)
-    archive = WalArchive(repository.store, repository.key, base.system)
-    stock = archive.stock(base.segment_size)
-    plan = plan_recovery([base], stock, target, commit_reader(archive))
-    snapshots = [snapshot] if not base.below else list(repository.snapshots().snapshots)
-    return _complete(
-        snapshot.stack or "", snapshot.source, snapshots, {base.snapshot: (base, facts)}, plan, stock, "promote"
-    )
-
-
 def restore_pitr(
     repository: Repository,
     planned: PitrPlan,
@@ -131,6 +52,7 @@ def restore_pitr(
     tablespaces: Mapping[int, str] | None = None,
     combine: Combine = combine_here,
     on_progress: Callable[[Extracted], None] | None = None,
+    here: bool = True,
 ) -> PitrReport:
     """Write base backup, WAL and recovery settings into an empty or missing directory.
 
@@ -142,6 +64,7 @@ def restore_pitr(
         tablespaces: where to put tablespaces, by oid; the others stay inside the data directory.
         combine: makes a data directory of an incremental backup and those below it.
         on_progress: told now and then what of the base was written.
+        here: whether a server will run on it on this machine, and see its folders: not in a container.
 
     Raises: TargetNotEmpty, RestoreError, WalMissing, CorruptObject, the store's errors; then nothing is left behind.
     """
@@ -149,13 +72,15 @@ def restore_pitr(
     path = os.path.abspath(directory)
     os.makedirs(os.path.dirname(path), exist_ok=True)
     staged = f"{path}.holdfast-wal-{secrets.token_hex(4)}"
-    fetched = 0
+    fetched, replayed, spaces = 0, Replayed(), list[str]()
     try:
         if restore_command is None:
-            fetched = prefetch(archive_for(repository, planned), planned.plan, staged, histories=planned.stock)
+            fetched, replayed = _bring_wal(repository, planned, staged)
+            spaces = _judge(planned, replayed, here=here)
         wal_seconds = time.monotonic() - started
         report = _restore_base(repository, planned, path, combine, on_progress)
-        notes = _finish(planned, report, path, staged, restore_command, tablespaces or {})
+        least = replayed.least(planned.facts.settings)
+        notes = _finish(planned, report, path, staged, restore_command, tablespaces or {}, least)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return PitrReport(
@@ -167,44 +92,27 @@ def restore_pitr(
         wal_bytes=fetched,
         wal_seconds=wal_seconds,
         seconds=time.monotonic() - started,
-        notes=tuple(notes),
+        notes=(*notes, *spaces),
     )
+
+
+def _bring_wal(repository: Repository, planned: PitrPlan, folder: str) -> tuple[int, Replayed]:
+    """Fetch the WAL; the bytes, and what it does. Raises: as `prefetch`."""
+    watch, plan = ReplayWatch(), planned.plan
+    fetched = prefetch(archive_for(repository, planned), plan, folder, histories=planned.stock, watch=watch)
+    segments = plan.segments if plan.partial is None else (*plan.segments, plan.partial)
+    return fetched, watch.look(folder, segments, until=plan.target.lsn)
+
+
+def _judge(planned: PitrPlan, replayed: Replayed, *, here: bool) -> list[str]:
+    """What has to be there when it is replayed. Raises: RestoreError where that does harm, or leads nowhere."""
+    refuse_minimal(replayed.settings)
+    return judge_tablespaces(replayed.tablespaces, {space.oid for space in planned.facts.tablespaces}, here=here)
 
 
 def archive_for(repository: Repository, planned: PitrPlan) -> WalArchive:
     """The archive that a plan reads from."""
     return WalArchive(repository.store, repository.key, planned.facts.system)
-
-
-def parse_time(text: str) -> datetime:
-    """A time as an operator writes it; without an offset it is local. Raises: ValueError."""
-    return datetime.fromisoformat(text.strip()).astimezone()
-
-
-def _complete(
-    stack: str,
-    label: str,
-    snapshots: list[Snapshot],
-    pairs: Mapping[SnapshotId, tuple[BaseBackup, BaseFacts]],
-    plan: RecoveryPlan,
-    stock: Stock,
-    action: str,
-) -> PitrPlan:
-    snapshot = next(snapshot for snapshot in snapshots if snapshot.id == plan.base.snapshot)
-    for number in plan.timelines:
-        if number not in stock.histories:
-            raise WalMissing("the history of a timeline is missing", which=f"{number:08X}.history")
-    by_id = {snapshot.id: snapshot for snapshot in snapshots}
-    return PitrPlan(
-        stack=stack,
-        source=label,
-        snapshot=snapshot,
-        facts=pairs[plan.base.snapshot][1],
-        plan=plan,
-        stock=stock,
-        action=action,
-        below=tuple(by_id[below] for below in plan.base.below),
-    )
 
 
 def _restore_base(
@@ -227,6 +135,7 @@ def _finish(
     staged: str,
     restore_command: str | None,
     tablespaces: Mapping[int, str],
+    least: Mapping[str, str],
 ) -> list[str]:
     """WAL and settings into the restored directory. Nothing stays when it fails, or when the base is damaged."""
     try:
@@ -242,6 +151,7 @@ def _finish(
             timeline=planned.plan.history.timeline,
             action=planned.action,
             restore_command=restore_command or PREFETCHED,
+            least=least,
         )
         return [*notes, *place_tablespaces(path, planned.facts.tablespaces, tablespaces)]
     except BaseException:

@@ -9,7 +9,8 @@ from holdfast.config.models import Config
 from holdfast.engine.client import Engine
 from holdfast.engine.volumes import Volume, create_volume, readable_directly, remove_volume
 from holdfast.errors import RestoreError
-from holdfast.services.pitr import PitrPlan, PitrReport
+from holdfast.services.pitr import PitrReport
+from holdfast.services.pitr_plan import PitrPlan
 from holdfast.services.stacks import engine_of
 
 

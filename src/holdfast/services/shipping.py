@@ -2,8 +2,13 @@
 
 Rules upheld here:
 - A file that cannot be shipped stays, is named, and stops no other; nothing is ever dropped to make room. When it is
-  the store that does not answer the rest of the round waits for the next: each file would wait for it as long again.
+  the store that does not answer, or refuses whatever comes, the rest of the round waits for the next: each file would
+  wait for it as long again.
 - History files go first: a segment of a new timeline without its history could not be placed.
+- A file that differs from what is archived under its name stops its timeline there: what comes behind it is another
+  server's, or of another time, and would make the archive look whole. What is archived already is looked at first.
+- Of an unfinished segment only what was written when it was first read is shipped, as a second look finds it: a first
+  one may have passed the writer, and hold its later pages without the earlier ones.
 - The newest whole segment of each timeline may be kept back from removal: pg_receivewal finds by it where to go on.
 """
 
@@ -14,14 +19,16 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from io import FileIO
 
 import msgspec
 
-from holdfast.errors import HoldfastError, StoreError, WalConflict
+from holdfast.errors import HoldfastError, WalConflict
 from holdfast.model.timeline import TimelineHistory
 from holdfast.model.wal import WalKind, WalName
 from holdfast.postgres.walfile import check_segment, commit_times, segment_head
 from holdfast.repository.wal_archive import Stored, WalArchive, WalHeader
+from holdfast.services.shipping_round import ShippingRound
 from holdfast.services.spool import Spool, Waiting
 from holdfast.store.base import Bytes
 
@@ -72,13 +79,11 @@ class Shipper:
         kept = self._keep_back(waiting)
         todo = [file for file in waiting if self._confirmed.get(file.name.text) != _mark(file)]
         self._suspect_partials(todo)
-        away, outcomes = threading.Event(), list[tuple[Waiting, Outcome]]()
-        for group in (
-            [file for file in todo if file.name.kind is WalKind.HISTORY],
-            [file for file in todo if file.name.kind is not WalKind.HISTORY],
-        ):
+        this, outcomes = ShippingRound(self._workers), list[tuple[Waiting, Outcome]]()
+        histories = [file for file in todo if file.name.kind is WalKind.HISTORY]
+        for group in (histories, *self._known_first([file for file in todo if file.name.kind is not WalKind.HISTORY])):
             with ThreadPoolExecutor(self._workers_for(group), "wal") as pool:
-                for file, outcome in zip(group, pool.map(lambda one: self._try(one, away), group), strict=True):
+                for file, outcome in zip(group, pool.map(lambda one: self._try(one, this), group), strict=True):
                     outcomes.append((file, outcome))
                     if isinstance(outcome, Stored):
                         self._settle(file, kept=file.name.text in kept)
@@ -94,24 +99,41 @@ class Shipper:
         largest = max((file.size for file in group), default=1)
         return max(1, min(self._workers, _IN_MEMORY // max(largest, 1)))
 
-    def _try(self, file: Waiting, away: threading.Event) -> Outcome:
-        if away.is_set():
+    def _known_first(self, files: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
+        """Those whose names are archived already, and the others. One alone has nothing to wait for."""
+        if len(files) < 2:
+            return files, []
+        try:
+            with ThreadPoolExecutor(self._workers, "wal") as pool:
+                there = list(pool.map(lambda file: self._archive.has(file.name), files))
+        except HoldfastError:
+            return files, []  # the store is away: the first one finds that out
+        known = [file for file, found in zip(files, there, strict=True) if found]
+        return known, [file for file, found in zip(files, there, strict=True) if not found]
+
+    def _try(self, file: Waiting, this: ShippingRound) -> Outcome:
+        if this.is_over or this.diverged(file.name):
             return None
         try:
-            return self._ship_one(file)
+            return self._ship_one(file, this)
         except HoldfastError as error:
-            if isinstance(error, StoreError) and error.transient:
-                away.set()
+            this.failed(error)
             return error
         except FileNotFoundError:
             # A partial segment got its name since we looked: the next round sees it.
             return Stored(False, 0)
 
-    def _ship_one(self, file: Waiting) -> Stored:
+    def _ship_one(self, file: Waiting, this: ShippingRound) -> Stored:
         data = self._read(file)
         if file.name.kind is WalKind.PARTIAL and segment_head(data) is None:
             return Stored(False, 0)  # only allocated so far
-        stored = self._archive.put(file.name, data, header_for(self._archive.system, file.name, data, file))
+        header = header_for(self._archive.system, file.name, data, file)
+        try:
+            stored = self._archive.put(file.name, data, header)
+        except WalConflict:
+            this.diverge(file.name)
+            raise
+        this.succeeded()
         if file.name.kind is WalKind.PARTIAL:
             self._partials.add(file.name.text)
         elif file.name.kind is WalKind.SEGMENT and partial_of(file.name).text in self._partials:
@@ -132,10 +154,11 @@ class Shipper:
             buffer: bytearray | None = getattr(self._buffers, "buffer", None)
             if buffer is None or len(buffer) < size:
                 buffer = self._buffers.buffer = bytearray(size)
-            view, filled = memoryview(buffer)[:size], 0
-            while filled < size and (count := source.readinto(view[filled:])):
-                filled += count
-        return view[:filled]
+            data = _fill(source, memoryview(buffer)[:size])
+            if file.name.kind is WalKind.PARTIAL:
+                source.seek(0)
+                _fill(source, data[: len(bytes(data).rstrip(b"\0"))])
+        return data
 
     def _settle(self, file: Waiting, *, kept: bool) -> None:
         unfinished = file.name.kind is WalKind.PARTIAL and self._receiving
@@ -173,6 +196,13 @@ class Shipper:
             failed=tuple(f"{file.name.text}: {error}" for file, error in errors),
             error=_worst([error for _, error in errors]),
         )
+
+
+def _fill(source: FileIO, view: memoryview) -> memoryview:
+    filled = 0
+    while filled < len(view) and (count := source.readinto(view[filled:])):
+        filled += count
+    return view[:filled]
 
 
 def header_for(system: str, name: WalName, data: Bytes, file: Waiting | None = None) -> WalHeader:

@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.errors import RestoreError, WalMissing
-from holdfast.model.wal import DEFAULT_SEGMENT_SIZE, WalKind, WalName, WalSegment, history_name, parse_wal_name
-from holdfast.policy.recovery import RecoveryPlan
+from holdfast.model.wal import DEFAULT_SEGMENT_SIZE, Lsn, WalKind, WalName, WalSegment, history_name, parse_wal_name
+from holdfast.policy.recovery_targets import RecoveryPlan
 from holdfast.policy.wal import Stock
+from holdfast.postgres.walfile import segment_head
 from holdfast.repository.cores import AT_WORK
 from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
+from holdfast.services.replay import refuse_foreign
 from holdfast.services.shipping import partial_of
 from holdfast.store.durable import publish, write_unfinished
 
@@ -29,6 +31,9 @@ FETCHING = 8
 _IN_MEMORY = 256 << 20
 """Bytes of segments that are held at the same time."""
 _BUFFER = 256 << 10
+
+Watch = Callable[[str, memoryview], None]
+"""Sees each piece of a file on its way, with the file's name. Called from several threads."""
 
 
 def fetch(repository: Repository, system: str, name: str, target: str) -> None:
@@ -46,6 +51,9 @@ def fetch(repository: Repository, system: str, name: str, target: str) -> None:
         if parsed.kind is not WalKind.SEGMENT:
             raise
         _, data = archive.read(partial_of(parsed))
+    head = segment_head(data) if parsed.kind is WalKind.SEGMENT else None
+    if head is not None:
+        refuse_foreign(data, Lsn(head.begin))
     _write(target, data)
 
 
@@ -56,10 +64,12 @@ def prefetch(
     *,
     histories: Stock,
     notify: Callable[[int], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> int:
     """Write every file that a recovery plan needs into a folder, which is made; the bytes written.
 
     All histories come along, those of other branches as well: a promotion takes the first timeline without one.
+    `watch` is shown every piece of every segment.
 
     Raises: WalMissing, CorruptObject, RestoreError, the store's errors.
     """
@@ -74,7 +84,7 @@ def prefetch(
         (WalName(history_name(number), WalKind.HISTORY, number), history_name(number)) for number in histories.histories
     )
 
-    return bring_all(archive, jobs, folder, segment_size=histories.segment_size, notify=notify)
+    return bring_all(archive, jobs, folder, segment_size=histories.segment_size, notify=notify, watch=watch)
 
 
 def bring_all(
@@ -84,6 +94,7 @@ def bring_all(
     *,
     segment_size: int = DEFAULT_SEGMENT_SIZE,
     notify: Callable[[int], None] = lambda _: None,
+    watch: Watch | None = None,
 ) -> int:
     """Write archived files into a folder, each under the name beside it, several at a time; the bytes written.
 
@@ -96,12 +107,21 @@ def bring_all(
         with AT_WORK:
             if not hasattr(buffers, "buffer"):
                 buffers.buffer = bytearray(_BUFFER)
-            written = _write_pieces(os.path.join(folder, job[1]), archive.pieces(job[0], sealed, buffers.buffer))
+            pieces: Iterable[memoryview] = archive.pieces(job[0], sealed, buffers.buffer)
+            if watch is not None:
+                pieces = _watched(pieces, job[1], watch)
+            written = _write_pieces(os.path.join(folder, job[1]), pieces)
         notify(written)
         return written
 
     with ThreadPoolExecutor(max(1, min(FETCHING, _IN_MEMORY // segment_size)), "wal") as pool:
         return sum(pool.map(bring, jobs))
+
+
+def _watched(pieces: Iterable[memoryview], name: str, watch: Watch) -> Iterator[memoryview]:
+    for piece in pieces:
+        watch(name, piece)
+        yield piece
 
 
 def _write(target: str, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -9,11 +10,19 @@ import msgspec
 
 from holdfast.config.fields import length, share
 from holdfast.config.monitor import Thresholds
-from holdfast.errors import DatabaseUnavailable, EngineUnavailable, HoldfastError, WalMissing, WalNotReady
+from holdfast.errors import (
+    CorruptObject,
+    DatabaseUnavailable,
+    EngineUnavailable,
+    HoldfastError,
+    WalMissing,
+    WalNotReady,
+)
 from holdfast.model.base import BaseBackup
-from holdfast.model.wal import Lsn, WalKind, WalName, WalSegment, parse_wal_name
+from holdfast.model.wal import Lsn, WalKind
 from holdfast.model.wal_state import Disk, Finding, Limits, Replica, ServerWal, SpoolState, StandbyLag
-from holdfast.policy.recovery import LastCommit, is_recoverable, ranges
+from holdfast.policy.recovery import is_recoverable, ranges
+from holdfast.policy.recovery_targets import LastCommit
 from holdfast.policy.wal import Stock, gaps, runs
 from holdfast.policy.wal_findings import Exposure, Seen, exposure, findings, newest_reach
 from holdfast.postgres.cluster import Cluster, describe_cluster
@@ -22,8 +31,9 @@ from holdfast.repository.repository import Repository
 from holdfast.repository.wal_archive import WalArchive
 from holdfast.services.bases import bases_of
 from holdfast.services.databases import server_of
-from holdfast.services.shipping import partial_of
+from holdfast.services.spool import Waiting
 from holdfast.services.wal import WalSource, archive_of
+from holdfast.services.wal_reading import commit_reader, name_of
 
 if TYPE_CHECKING:
     from holdfast.config.models import Config
@@ -88,7 +98,7 @@ def wal_status(config: Config, repository: Repository, source: WalSource, *, now
         now=now,
         stock=stock,
         bases=bases,
-        spool=spool_state(source),
+        spool=_compared(spool_state(source), source, archive),
         lsn=cluster.lsn if cluster else None,
         timeline=cluster.timeline if cluster else None,
         server_error=problem,
@@ -112,21 +122,6 @@ def wal_status(config: Config, repository: Repository, source: WalSource, *, now
         replicas=server.replicas,
         standby=server.standby,
     )
-
-
-def commit_reader(archive: WalArchive) -> LastCommit:
-    """Reads the last commit's time of archived segments, each once."""
-    known: dict[tuple[WalSegment, bool], datetime | None] = {}
-
-    def read(segment: WalSegment, partial: bool) -> datetime | None:
-        key = (segment, partial)
-        if key not in known:
-            name = parse_wal_name(segment.name)
-            assert name is not None  # noqa: S101  it was made from a segment
-            known[key] = archive.read(partial_of(name) if partial else name)[0].last_commit
-        return known[key]
-
-    return read
 
 
 def limits_of(config: Config, stack: str) -> Limits:
@@ -161,12 +156,32 @@ def spool_state(source: WalSource) -> SpoolState | None:
         free, total = source.spool.room()
     except WalNotReady:
         return None
+    whole = _to_be_shipped(source, waiting)
+    oldest = min((file.modified for file in whole), default=None)
+    return SpoolState(len(whole), sum(file.size for file in whole), oldest, free, total)
+
+
+def _to_be_shipped(source: WalSource, waiting: Sequence[Waiting]) -> list[Waiting]:
     whole = [file for file in waiting if file.name.kind is not WalKind.PARTIAL]
     if source.receiving:  # the newest is kept on purpose: the receiver finds its place by it
         segments = [file for file in whole if file.name.kind is WalKind.SEGMENT]
         whole = [file for file in whole if file is not max(segments, key=lambda f: f.name.text, default=None)]
-    oldest = min((file.modified for file in whole), default=None)
-    return SpoolState(len(whole), sum(file.size for file in whole), oldest, free, total)
+    return whole
+
+
+def _compared(state: SpoolState | None, source: WalSource, archive: WalArchive | None) -> SpoolState | None:
+    """With the first file that is archived with other content. One that is the same was just shipped."""
+    if state is None or archive is None:
+        return state
+    try:
+        for file in _to_be_shipped(source, source.spool.waiting()):
+            if archive.has(file.name):
+                with open(file.path, "rb") as content:
+                    differs = content.read() != archive.read(file.name)[1]
+                return msgspec.structs.replace(state, differs=file.name.text if differs else "")
+    except (FileNotFoundError, WalNotReady, CorruptObject, WalMissing):  # shipped meanwhile, or to be written anew
+        return state
+    return state
 
 
 def _with_end(seen: Seen, archive: WalArchive | None, times: LastCommit) -> Seen:
@@ -177,8 +192,7 @@ def _with_end(seen: Seen, archive: WalArchive | None, times: LastCommit) -> Seen
     end, commit = None, None
     if reached.partial is not None and reached.missing is None:
         try:
-            name = partial_of(_name(reached.partial))
-            header = archive.read(name)[0]
+            header = archive.read(name_of((reached.partial, True)))[0]
         except WalMissing:
             header = None  # it became whole since we looked
         if header is not None:
@@ -188,12 +202,6 @@ def _with_end(seen: Seen, archive: WalArchive | None, times: LastCommit) -> Seen
             break
     values = {name: getattr(seen, name) for name in Seen.__dataclass_fields__}
     return Seen(**{**values, "partial_end": end, "last_commit": commit})
-
-
-def _name(segment: WalSegment) -> WalName:
-    name = parse_wal_name(segment.name)
-    assert name is not None  # noqa: S101  it was made from a segment
-    return name
 
 
 def _timeline(stock: Stock, timeline: int) -> TimelineStatus:

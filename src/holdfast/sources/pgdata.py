@@ -4,7 +4,9 @@ Rules upheld here:
 - What PostgreSQL documents as not to be copied is left out: the contents of pg_wal and of what is made anew at each
   start, temporary files and relations, and unlogged relations but for their init forks.
 - Files may change while they are read: the WAL makes them whole. Those that vanish were dropped, and the WAL knows.
-- Tablespaces are walked where they are, and lie as plain directories below pg_tblspc in the backup.
+- Tablespaces are walked where they are, and lie as plain directories below pg_tblspc in the backup. A link that leads
+  out of the data directory is never stored there: a copy would follow it into the original's files.
+- PGDATA may be reached through a link: the directory itself is what is meant.
 
 Source: PostgreSQL manual, "Backing Up The Data Directory"; src/backend/backup/basebackup.c (excludeDirContents,
 excludeFiles), reinit.c.
@@ -73,7 +75,7 @@ class PgDataTree:
 
     def entries(self) -> Iterator[Entry]:
         """The root, then everything below it. Raises: SourceUnreadable."""
-        status = self._stat(self._root)
+        status = self._stat(os.path.realpath(self._root))
         if status is None:
             raise SourceUnreadable("the data directory is not there", which=os.fsdecode(self._root))
         yield _entry(b"", Kind.DIR, status)
@@ -92,6 +94,8 @@ class PgDataTree:
                 yield entry
             elif below == b"pg_tblspc" and name in self._tablespaces:
                 yield from self._directory(path, self._tablespaces[name])
+            elif below == b"pg_tblspc" and os.path.islink(os.path.join(full, name)):
+                continue  # made since the backup began: the WAL makes it anew, and nobody shall follow the link
             else:
                 yield from self._item(path, os.path.join(full, name))
 
