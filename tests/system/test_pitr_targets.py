@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -89,7 +90,7 @@ def program(open_folders: Path) -> str:
         pytest.skip(f"the server's user needs {python}")
     path = open_folders / "holdfast"
     path.write_text(
-        f"#!/bin/sh\nPYTHONPATH={ROOT}/src:{packages} "
+        f'#!/bin/sh\necho "$*" >>"$PWD/../asked"\nPYTHONPATH={ROOT}/src:{packages} '
         f"exec {python} -c 'from holdfast.cli.main import main; main()' \"$@\"\n"
     )
     path.chmod(0o755)
@@ -124,13 +125,20 @@ def test_a_transaction_is_the_target_and_the_server_fetches_its_wal_itself(make_
     assert "0 WAL files" in done.stdout
     assert not (folder / "data" / "holdfast_wal").exists()
     conf = folder / "data" / "postgresql.auto.conf"
-    before, mark, after = conf.read_text().partition("wal get")
-    assert mark, before
-    line = before[before.rindex("restore_command = '") :]
-    conf.write_text(f"{before.removesuffix(line)}restore_command = '{program} {mark}{after}")
+    configured, changes = re.subn(r"\|\| \S+ wal get", f"|| {program} wal get", conf.read_text())
+    assert changes == 1
+    conf.write_text(configured)
     restored = site.start(folder)
     assert restored.sql("SELECT string_agg(n::text, ' ' ORDER BY n) FROM t WHERE n > 100") == "101 102"
+    log = restored.log()
+    assert not (folder / "data" / "holdfast_wal").exists()
     restored.stop()
+    # The server's log names each segment that it got; the program was asked for the first, which brought the others.
+    came = re.findall(r'restored log file "([0-9A-F]{24})"', log)
+    asked = re.findall(r"--ahead holdfast_wal ([0-9A-F]{24}) ", (folder / "asked").read_text())
+    assert len(came) >= 2
+    assert came[0] in asked
+    assert not set(came[1:]) & set(asked)
 
 
 def test_what_the_archive_does_not_hold_is_the_end_and_what_cannot_be_asked_is_an_error(

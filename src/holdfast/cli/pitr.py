@@ -157,11 +157,17 @@ def _combiner(access: Access, engines: ExitStack) -> Combine:
 
 
 def _restore_command(access: Access, planned: PitrPlan) -> str:
-    """Fetches one file with this very program, which then has to be at hand where the server runs."""
+    """Fetches files with this very program, which then has to be at hand where the server runs.
+
+    It brings the next ones along: starting it for each would take longer than replaying one.
+    """
+    from holdfast.postgres.recovery_settings import WAL_FOLDER
+
     fixed = [os.path.abspath(sys.argv[0]), "wal", "get"]
     if access.config_path is not None:
         fixed += ["--config", os.path.abspath(access.config_path)]
-    return f'{shlex.join(fixed)} --system {planned.facts.system} %f "%p"'
+    get = f'{shlex.join(fixed)} --system {planned.facts.system} --ahead {WAL_FOLDER} %f "%p"'
+    return f'mv "{WAL_FOLDER}/%f" "%p" 2>/dev/null || {get}'
 
 
 def _show(planned: PitrPlan, report: PitrReport, place: str, to: str | None) -> None:

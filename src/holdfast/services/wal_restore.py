@@ -36,8 +36,10 @@ Watch = Callable[[str, memoryview], None]
 """Sees each piece of a file on its way, with the file's name. Called from several threads."""
 
 
-def fetch(repository: Repository, system: str, name: str, target: str) -> None:
+def fetch(repository: Repository, system: str, name: str, target: str, *, whole: bool = False) -> None:
     """Write one WAL file to a path. A segment that is archived only as far as it was written is given as that.
+
+    With `whole` such a one is missing.
 
     Raises: WalMissing when the archive does not hold it; CorruptObject, RestoreError, the store's errors.
     """
@@ -48,7 +50,7 @@ def fetch(repository: Repository, system: str, name: str, target: str) -> None:
     try:
         _, data = archive.read(parsed)
     except WalMissing:
-        if parsed.kind is not WalKind.SEGMENT:
+        if whole or parsed.kind is not WalKind.SEGMENT:
             raise
         _, data = archive.read(partial_of(parsed))
     head = segment_head(data) if parsed.kind is WalKind.SEGMENT else None

@@ -224,19 +224,27 @@ def expire_by_configuration(access: Access, *, dry_run: bool) -> list[WalExpiryR
 @command.command(short_help="Fetch one WAL file: the restore_command.")
 @repository_options
 @click.option("--system", required=True, metavar="ID", help="The cluster's system identifier.")
+@click.option("--ahead", metavar="DIR", type=click.Path(file_okay=False), help="Fetch the next segments to here, too.")
 @click.argument("name")
 @click.argument("target", type=click.Path(dir_okay=False))
-def get(access: Access, system: str, name: str, target: str) -> None:
+def get(access: Access, system: str, ahead: str | None, name: str, target: str) -> None:
     """Fetch one WAL file, as a restore_command: holdfast wal get --system ID %f "%p".
+
+    With --ahead a server that replays much gets the next 256 MiB with the file that it asks for, and takes them from
+    there: restore_command = 'mv DIR/%f "%p" 2>/dev/null || holdfast wal get --system ID --ahead DIR %f "%p"'.
 
     Exit status 1 means that the archive does not hold it, 126 that it could not be fetched: PostgreSQL goes on after
     the first and stops at the second.
     """
+    from holdfast.services.wal_ahead import fetch_with_next
     from holdfast.services.wal_restore import fetch
 
     try:
         with access.open() as repository:
-            fetch(repository, system, name, os.path.abspath(target))
+            if ahead is None:
+                fetch(repository, system, name, os.path.abspath(target))
+            else:
+                fetch_with_next(repository, system, name, os.path.abspath(target), os.path.abspath(ahead))
     except WalMissing as error:
         text.tell(f"holdfast: {error}")
         raise click.exceptions.Exit(1) from error
