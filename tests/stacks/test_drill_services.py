@@ -26,6 +26,10 @@ from tests.support.shop import sandboxes_left
 pytestmark = pytest.mark.engine
 
 ASKED = "psql -X -A -t -h db -U clerk -d shop -c 'SELECT current_user' && cat /data/file7 /app.conf /site/index"
+ASKS = "psql -X -A -t -h db -U clerk -d shop -c 'SELECT current_user'"
+CACHE = (  # by the name that it has in the stack
+    "exec 3<>/dev/tcp/cache/8080 && printf 'GET /index HTTP/1.0\\r\\n\\r\\n' >&3 && timeout 5 cat <&3"
+)
 SPY = (  # what a sandbox must not have: each word before the last ones is a failure
     "test -S /var/run/docker.sock && echo socket; test -w /dev/kmsg && echo devices; mkdir /tmp/m;"
     " mount -t tmpfs x /tmp/m 2>/dev/null && echo privileged; echo changed > /data/file7;"
@@ -131,6 +135,61 @@ def test_a_service_answers_on_restored_data_and_reaches_nothing_else(stack: Proj
     assert (data / "file7").read_text() == "production"
     assert sandboxes_left(stack.client) == []
     assert {c.id: c.attrs["State"]["StartedAt"] for c in stack.client.containers.list(all=True)} == before
+
+
+def test_a_service_answers_beside_a_base_backup_and_a_cache(project: Project, postgres_image: str) -> None:
+    """The database is recovered to its own end, knows the application's password, and lets in nobody without one."""
+    volume = start_stack(project, postgres_image)
+    db = f"{project.name}-db-1"
+    project.container(
+        "web",
+        image=postgres_image,
+        command=["sleep", "100000"],
+        labels={"holdfast.postgres": "false"},
+        network_mode=f"{project.name}_default",
+        environment={"PGPASSWORD": "open sesame"},
+        volumes={volume: {"bind": "/data"}},
+    )
+    kept = project.volume("cache", **{"holdfast.enable": "true"})
+    (project.mountpoint(kept) / "index").write_text("kept in the cache")
+    serves = ["busybox", "httpd", "-f", "-p", "8080", "-h", "/kept"]
+    network = f"{project.name}_default"
+    project.container("cache", command=serves, network_mode=network, volumes={kept: {"bind": "/kept"}})
+    config = project.folder / "holdfast.yaml"
+    stack = {
+        "discover": True,
+        "postgres": [{"name": "db", "container": db, "user": "boss", "method": "base"}],
+        "checks": {
+            "commands": [
+                {"name": "password", "service": "web", "output": "clerk", "command": ["bash", "-c", ASKS]},
+                {
+                    "name": "cache",
+                    "service": "web",
+                    "beside": ["cache", "db"],
+                    "output": "kept in the cache",
+                    "command": ["bash", "-c", CACHE],
+                },
+                {"name": "alone", "service": "web", "command": ["bash", "-c", f"! ({CACHE})"]},
+                {"name": "stranger", "service": "web", "command": ["bash", "-c", f"PGPASSWORD=guessed {ASKS}"]},
+            ]
+        },
+    }
+    document = {
+        "version": 1,
+        "repository": {"url": f"{project.folder}/repository", "password_file": f"{project.folder}/password"},
+        "engine": {"url": project.url},
+        "stacks": {project.name: stack},
+    }
+    config.write_text(yaml.safe_dump(document))
+    project.run("backup", project.name, "--config", str(config))
+    psql(project.url, db, b"ALTER ROLE clerk PASSWORD 'another'")
+    with reopen(project.folder / "repository") as repository:
+        (point,) = restore_points(repository.snapshots().snapshots)
+        assert "postgres:db" in {snapshot.source for snapshot in point.snapshots}
+        found = {check.name: check for check in application_checks(load(str(config)), repository, point)}
+    assert [found[name].problem for name in ("password", "cache", "alone")] == [None] * 3, found
+    assert "password authentication failed" in str(found["stranger"].problem), found
+    assert sandboxes_left(project.client) == []
 
 
 def test_a_sandbox_refuses_what_would_let_a_container_out(project: Project, engine_client: docker.DockerClient) -> None:

@@ -65,8 +65,14 @@ class Application(Model):
         default=None,
         description="In place of `image`: a service of this stack, by its name in Compose or its container's name. It "
         "is started as it was recorded at the backup (image, environment, command, user, mounts), on restored data, "
-        "beside the databases that were dumped, under the names it knows.",
+        "beside the databases of the restore point, under the names it knows.",
         examples=["web"],
+    )
+    beside: Annotated[tuple[SourceName, ...], Commented()] = Field(
+        default=(),
+        description="Other services that it needs (a cache, a queue): started before it, as recorded, each on restored "
+        "data of its own.",
+        examples=[["cache"]],
     )
     without: Annotated[tuple[InsidePath, ...], Commented()] = Field(
         default=(),
@@ -84,7 +90,7 @@ class Application(Model):
     def contradictions(cls, given: Mapping[str, Any]) -> Iterator[PydanticCustomError]:
         """What runs is an image with mounts, or a service that has its own."""
         yield from exactly_one(given, "image", "service")
-        for key, owner in (("mounts", "image"), ("without", "service")):
+        for key, owner in (("mounts", "image"), ("without", "service"), ("beside", "service")):
             if key in given and owner not in given:
                 yield wrong(f"{key} goes with {owner}", wanted=f"{owner}, or no {key}", hidden=True)
 

@@ -101,15 +101,17 @@ def configure_recovery(
     return notes
 
 
-def make_conf_for_drill(directory: str, facts: BaseFacts) -> list[str]:
+def make_conf_for_drill(directory: str, facts: BaseFacts, *, for_others: bool = False) -> list[str]:
     """Settings that let a copy start anywhere, as options of the server: nobody reaches it, and it archives nothing.
 
-    Writes an own pg_hba.conf (and postgresql.conf where the directory has none). Raises: RestoreError.
+    Writes an own pg_hba.conf (and postgresql.conf where the directory has none). With `for_others` that one lets in
+    whom the directory's own lets in, too; whoever has a password where it has none. Raises: RestoreError.
     """
     hba = os.path.join(directory, "holdfast_hba.conf")
     conf = os.path.join(directory, "postgresql.conf")
     try:
-        _write_like(directory, hba, b"local all all trust\nhost all all 127.0.0.1/32 trust\n")
+        rules = b"local all all trust\nhost all all 127.0.0.1/32 trust\n"
+        _write_like(directory, hba, rules + (_own_hba(directory) if for_others else b""))
         if not os.path.exists(conf):
             lines = [
                 f"{name} = {_quoted(facts.settings[name])}\n" for name in NEEDED_SETTINGS if name in facts.settings
@@ -131,6 +133,14 @@ def make_conf_for_drill(directory: str, facts: BaseFacts) -> list[str]:
         "fsync": "off",
     }
     return [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
+
+
+def _own_hba(directory: str) -> bytes:
+    try:
+        with open(os.path.join(directory, "pg_hba.conf"), "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        return b"host all all all md5\n"  # SCRAM, too, where the stored password is of that kind
 
 
 def _write_auto(path: str, settings: dict[str, str]) -> None:

@@ -40,6 +40,7 @@ from holdfast.services.pitr_plan import PitrPlan, plan_for
 
 if TYPE_CHECKING:
     from holdfast.engine.client import Engine
+    from holdfast.engine.sandbox import Sandbox
 
 _INSIDE = "/holdfast-drill"
 
@@ -148,43 +149,69 @@ def _place(engine: Engine | None, facts: BaseFacts) -> Iterator[tuple[str, Start
 
 @contextmanager
 def _container_place(engine: Engine, facts: BaseFacts, image: str) -> Iterator[tuple[str, Start, Log]]:
-    from holdfast.engine.discovery import find_container
-    from holdfast.engine.exec import ContainerRunner
-    from holdfast.engine.sandbox import Sandbox, container_log
+    from holdfast.engine.sandbox import Sandbox
 
     with Sandbox(engine) as sandbox:
-        volume = sandbox.volume("base")
-        names: list[str] = []
+        yield _place_in(engine, sandbox, facts, image)
 
-        def begin(options: list[str]) -> Server:
-            inside = f"{_INSIDE}/data"
-            files = [f"{name}_file={inside}/{file}" for name, file in _FILES.items()]
-            command = ["postgres", *options, *(part for file in files for part in ("-c", file))]
-            command += ["-c", "listen_addresses=127.0.0.1", "-c", "port=5432"]
-            command += ["-c", "unix_socket_directories=/var/run/postgresql"]
-            name = sandbox.container(
-                "db",
-                image,
-                settings={"environment": {"PGDATA": inside}, "command": command},
-                binds=[(volume.name, _INSIDE)],
-            )
-            names.append(name)
-            runner = ContainerRunner(engine, name)
-            return wait_recovered(
-                lambda: container_server(
-                    runner, user=facts.user, password=None, image=image, address=("--host", "/var/run/postgresql")
-                ),
-                lambda: container_log(engine, name),
-                alive=lambda: find_container(engine, name).running,
-            )
 
-        if not os.path.isdir(volume.mountpoint):
-            raise RecoveryFailed(
-                "the sandbox's volume cannot be written from here",
-                which=volume.name,
-                hint="run the drill as root on the Docker host",
-            )
-        yield os.path.join(volume.mountpoint, "data"), begin, lambda: container_log(engine, names[-1])
+def join_base(
+    engine: Engine, sandbox: Sandbox, repository: Repository, snapshot: Snapshot, manifest: Manifest, names: list[str]
+) -> None:
+    """Have a base backup answer in a sandbox, recovered to its own end, under the names that others there know.
+
+    It lets in whom its own pg_hba.conf lets in, as that came back with it. Raises: as `drill_base`, and SourceNotFound
+    where its image is not there.
+    """
+    facts = base_facts_of(manifest)
+    target = RecoveryTarget(TargetKind.CONSISTENT, timeline=facts.timeline)
+    planned = plan_for(repository, snapshot, facts, target)
+    directory, start, _ = _place_in(engine, sandbox, facts, facts.image or "", names)
+    restore_pitr(repository, planned, directory, combine=combiner(engine), here=False)
+    start(make_conf_for_drill(directory, facts, for_others=True))
+
+
+def _place_in(
+    engine: Engine, sandbox: Sandbox, facts: BaseFacts, image: str, called: Sequence[str] = ()
+) -> tuple[str, Start, Log]:
+    """A directory to restore to, what starts a server on it, and its log; `called` is what others may reach it by."""
+    from holdfast.engine.discovery import find_container
+    from holdfast.engine.exec import ContainerRunner
+    from holdfast.engine.sandbox import container_log
+
+    volume = sandbox.volume("base")
+    if not os.path.isdir(volume.mountpoint):
+        raise RecoveryFailed(
+            "the sandbox's volume cannot be written from here",
+            which=volume.name,
+            hint="run the drill as root on the Docker host",
+        )
+    names: list[str] = []
+
+    def begin(options: list[str]) -> Server:
+        inside = f"{_INSIDE}/data"
+        files = [f"{name}_file={inside}/{file}" for name, file in _FILES.items()]
+        command = ["postgres", *options, *(part for file in files for part in ("-c", file))]
+        command += ["-c", f"listen_addresses={'*' if called else '127.0.0.1'}", "-c", "port=5432"]
+        command += ["-c", "unix_socket_directories=/var/run/postgresql"]
+        name = sandbox.container(
+            "db",
+            image,
+            settings={"environment": {"PGDATA": inside}, "command": command},
+            binds=[(volume.name, _INSIDE)],
+            names=called,
+        )
+        names.append(name)
+        runner = ContainerRunner(engine, name)
+        return wait_recovered(
+            lambda: container_server(
+                runner, user=facts.user, password=None, image=image, address=("--host", "/var/run/postgresql")
+            ),
+            lambda: container_log(engine, name),
+            alive=lambda: find_container(engine, name).running,
+        )
+
+    return os.path.join(volume.mountpoint, "data"), begin, lambda: container_log(engine, names[-1])
 
 
 _FILES = {"hba": "holdfast_hba.conf", "config": "postgresql.conf", "ident": "pg_ident.conf"}

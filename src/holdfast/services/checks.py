@@ -83,7 +83,7 @@ def _try(engine: Engine, repository: Repository, point: RestorePoint, check: Com
         return CheckResult(name=check.name, found="", problem=str(error))
     if done.problem is None or not left:
         return done
-    note = f"{done.problem} (not started beside it, no dump in a container: {', '.join(left)})"
+    note = f"{done.problem} (not started beside it, no backup of a container: {', '.join(left)})"
     return CheckResult(name=done.name, found=done.found, problem=note)
 
 
@@ -94,7 +94,7 @@ def _prepared(
     if check.service is not None:
         from holdfast.services.started import prepare_service
 
-        return prepare_service(engine, sandbox, repository, point, check.service, check.without)
+        return prepare_service(engine, sandbox, repository, point, check.service, check.without, check.beside)
     binds = _mounted(engine, sandbox, repository, point, check)
 
     def start(command: Sequence[str]) -> str:

@@ -3,8 +3,8 @@
 Rules upheld here:
 - It is the sandbox's container like any other: on the internal network, with the sandbox's labels and no other, without
   ports and privileges (`policy.started` lists what is taken over). Everything it mounts was restored for it alone.
-- Databases that the restore point holds as dumps are loaded into servers of the same sandbox first, under the names
-  that the application knows: it has their passwords, since they come back with the dump.
+- Databases that the restore point holds are brought up in the same sandbox first, under the names that the application
+  knows: dumps in new servers, base backups recovered to their end. It has their passwords, which come back with them.
 - What lies below a restored tree may be a symbolic link to anywhere: such a thing is refused, never mounted.
 """
 
@@ -21,10 +21,11 @@ from holdfast.errors import DrillFailed, SourceNotFound
 from holdfast.model.definition import FILES, KIND, StackDefinition
 from holdfast.model.snapshot import RestorePoint, Snapshot
 from holdfast.policy.room import too_little_memory
-from holdfast.policy.started import Mounted, container_of, names_of, plan_start
+from holdfast.policy.started import Mounted, Started, container_of, names_of, plan_start
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.repository import Repository
-from holdfast.services.bases import is_base
+from holdfast.services.base_drill import join_base
+from holdfast.services.bases import base_facts_of, is_base
 from holdfast.services.databases import facts_of, load_dump
 from holdfast.services.rebuild_wanted import definition_of
 from holdfast.services.restore import SnapshotData, open_snapshot, reading, restore_directory
@@ -40,8 +41,11 @@ def prepare_service(
     point: RestorePoint,
     service: str,
     without: Sequence[str] = (),
+    beside: Sequence[str] = (),
 ) -> tuple[Start, tuple[str, ...]]:
     """What starts the service, with another command where one is given; and which databases could not be joined.
+
+    The services `beside` it are started here, after the databases.
 
     Raises: DrillFailed, and what restoring and loading raise.
     """
@@ -57,22 +61,43 @@ def prepare_service(
     with reading(repository):
         data = open_snapshot(repository, described)
         definition = definition_of(repository, data)
-    plan = plan_start(definition, service, tuple(snapshots), without)
-    binds = [(_brought(engine, sandbox, repository, snapshots, data, mount), mount.target) for mount in plan.mounts]
+    # Databases are brought up as such, or told as left.
+    others = [name for name in beside if not _is_database(definition, name)]
+    plans = {name: plan_start(definition, name, tuple(snapshots), without) for name in (service, *others)}
     left = tuple(
         source
         for source, snapshot in snapshots.items()
         if source in definition.databases and not _joined(engine, sandbox, repository, snapshot, definition)
     )
 
+    def starter(name: str, title: str) -> Start:
+        plan = plans[name]
+        binds = [(_brought(engine, sandbox, repository, snapshots, data, mount), mount.target) for mount in plan.mounts]
+        return _starter(sandbox, title, plan, binds, names_of(container_of(definition, name)))
+
+    for name in others:
+        starter(name, "beside")(())
+    return starter(service, "check"), left
+
+
+def _is_database(definition: StackDefinition, name: str) -> bool:
+    container = container_of(definition, name)
+    return not {container.service, container.name}.isdisjoint(definition.databases.values())
+
+
+def _starter(
+    sandbox: Sandbox, title: str, plan: Started, binds: Sequence[tuple[str, str]], names: Sequence[str]
+) -> Start:
     def start(command: Sequence[str]) -> str:
         settings = {**plan.settings, **({"command": list(command)} if command else {})}
         for image in plan.images[:-1]:
             with suppress(SourceNotFound):  # rebuilt since then: its name is tried last
-                return sandbox.container("check", image, settings=settings, limits=plan.limits, binds=binds)
-        return sandbox.container("check", plan.images[-1], settings=settings, limits=plan.limits, binds=binds)
+                return sandbox.container(title, image, settings=settings, limits=plan.limits, binds=binds, names=names)
+        return sandbox.container(
+            title, plan.images[-1], settings=settings, limits=plan.limits, binds=binds, names=names
+        )
 
-    return start, left
+    return start
 
 
 def _brought(
@@ -121,18 +146,22 @@ def _inside(volume: Volume, mount: Mounted) -> str:
 def _joined(
     engine: Engine, sandbox: Sandbox, repository: Repository, snapshot: Snapshot, definition: StackDefinition
 ) -> bool:
-    """Load a database into a server of the sandbox, under its recorded names; whether that can be done."""
+    """Have a database answer in the sandbox, under its recorded names; whether that can be done."""
     with reading(repository):
         data = open_snapshot(repository, snapshot)
-    if data.manifest is None or data.manifest.kind != "postgres" or is_base(data.manifest):
+    if data.manifest is None or data.manifest.kind != "postgres":
         return False
-    facts = facts_of(data.manifest)
-    if facts.image is None:
+    base = is_base(data.manifest)
+    image = base_facts_of(data.manifest).image if base else facts_of(data.manifest).image
+    if image is None:
         return False
     lacking = too_little_memory(memory_available())
     if lacking:
         raise DrillFailed("a scratch database cannot be started", which=snapshot.source, found=lacking)
     container = container_of(definition, definition.databases[snapshot.source])
-    server = start_postgres(engine, sandbox, facts, names_of(container))
-    load_dump(repository, data, server)
+    if base:
+        join_base(engine, sandbox, repository, snapshot, data.manifest, names_of(container))
+    else:
+        server = start_postgres(engine, sandbox, facts_of(data.manifest), names_of(container))
+        load_dump(repository, data, server)
     return True
