@@ -84,6 +84,7 @@ def test_every_commented_alternative_is_valid_when_it_is_chosen() -> None:
         "port": ["container"],
         "service": ["image", "mounts"],
         "without": ["image", "mounts"],
+        "beside": ["image", "mounts"],
     }
     lines = sample().splitlines()
     commented = [place for place, line in enumerate(lines) if re.match(r" *#[a-z_0-9]+:", line)]
@@ -92,7 +93,7 @@ def test_every_commented_alternative_is_valid_when_it_is_chosen() -> None:
         chosen = list(lines)
         indent, key = re.match(r"( *)#([a-z_0-9]+)", lines[place]).groups()  # type: ignore[union-attr]  # matched above
         chosen[place] = chosen[place].replace("#", "", 1)
-        if key == "without":  # it goes with the service of the same check
+        if key in ("without", "beside"):  # it goes with the service of the same check
             service = max(at for at, line in enumerate(lines[:place]) if line.strip().startswith("#service:"))
             chosen[service] = chosen[service].replace("#", "", 1)
         for other in instead.get(key, []):
