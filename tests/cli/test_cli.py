@@ -221,4 +221,4 @@ def test_commands_of_the_source_tree_are_called_by_their_own_name(shell: Shell, 
 
 @pytest.mark.parametrize("command", ["up", "monitor", "canary"])
 def test_a_configuration_that_is_not_named_is_asked_for_alike(shell: Shell, command: str) -> None:
-    assert "python -m holdfast.config sample > holdfast.yaml" in shell.run(command, code=4)
+    assert "holdfast config sample > holdfast.yaml" in shell.run(command, code=4)
