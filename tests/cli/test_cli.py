@@ -219,6 +219,11 @@ def test_commands_of_the_source_tree_are_called_by_their_own_name(shell: Shell, 
     assert f"sage: holdfast {command} " in shell.run(command, "--help")
 
 
+def test_without_an_engine_or_a_configuration_a_backup_says_what_needs_neither(shell: Shell) -> None:
+    shell.env["DOCKER_HOST"] = "unix:///nowhere.sock"
+    assert "holdfast backup --path DIR" in shell.run("backup", code=36)
+
+
 @pytest.mark.parametrize("command", ["up", "monitor", "canary"])
 def test_a_configuration_that_is_not_named_is_asked_for_alike(shell: Shell, command: str) -> None:
-    assert "python -m holdfast.config sample > holdfast.yaml" in shell.run(command, code=4)
+    assert "holdfast config sample > holdfast.yaml" in shell.run(command, code=4)

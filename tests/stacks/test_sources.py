@@ -59,6 +59,8 @@ def test_a_command_by_label(project: Project) -> None:
     project.run("backup")
     assert project.run("cat", "latest", "all.sql", "--source", "command:kv") == "dumped\n"
     assert "output of sh in container" in project.run("plan", project.name)
+    assert "proven" in project.run("drill")
+    assert "proven" in project.run("drill", project.name, "--point", "latest")
 
 
 def test_parts_of_a_snapshot(project: Project) -> None:
@@ -93,7 +95,8 @@ def test_parts_of_a_snapshot(project: Project) -> None:
     (top / "etc" / "app.conf").write_text("ruined")
     (top / "etc" / "deep" / "x.conf").unlink()
     (top / "etc" / "other").write_text("newer")
-    project.run("restore", "latest", "--include", "*.conf", "--in-place", *source)
+    said = project.run("restore", "latest", "--include", "*.conf", "--in-place", *source)
+    assert f" to {top}: " in said
     assert (top / "etc" / "app.conf").read_text() == "one"
     assert (top / "etc" / "deep" / "x.conf").read_text() == "two"
     assert (top / "etc" / "other").read_text() == "newer"

@@ -1,4 +1,4 @@
-"""Sites for tests of recovery: a server each, with its WAL archived into a repository."""
+"""Sites for tests of recovery (a server each, with its WAL archived into a repository), and a stack on an engine."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import docker
 import pytest
 
+from holdfast.repository.repository import Repository
 from holdfast.services.access import init_repository_at
 from holdfast.services.stacks import access_of
 from holdfast.services.wal_setup import setup
 from tests.support.clusters import Cluster, on_path, open_folder, programs_of
 from tests.support.pitr import MakeSite, Site
+from tests.support.shop import Stack, made_stack
 
 MAJOR = int(os.environ.get("HOLDFAST_TEST_MAJOR", "15"))
 """The version that most tests use; another one by hand: HOLDFAST_TEST_MAJOR=14 pytest tests/system."""
@@ -56,3 +59,17 @@ def make_site(open_folders: Path) -> Iterator[MakeSite]:
     for folder in {cluster.folder.parent for cluster in clusters}:
         for data in folder.glob("*/data"):
             Cluster(programs, data.parent, data).stop()
+
+
+@pytest.fixture
+def stack(
+    engine_socket: str, engine_client: docker.DockerClient, postgres_image: str, tmp_path: Path
+) -> Iterator[Stack]:
+    with made_stack(engine_socket, engine_client, postgres_image, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def repository(stack: Stack) -> Iterator[Repository]:
+    with init_repository_at(access_of(stack.config)) as made:
+        yield made

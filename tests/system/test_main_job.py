@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
-import docker
 import pytest
 
 from holdfast.engine.discovery import find_running
@@ -23,29 +21,13 @@ from holdfast.errors import (
 )
 from holdfast.model.snapshot import Snapshot
 from holdfast.repository.repository import Repository
-from holdfast.services.access import init_repository_at
 from holdfast.services.drill import drill
 from holdfast.services.recovery import plan_restore, restore_step
 from holdfast.services.restore import RestoreReport, restore_directory
-from holdfast.services.stacks import access_of
 from holdfast.services.status import status
-from tests.support.shop import Stack, made_stack, now, record, sandboxes_left
+from tests.support.shop import Stack, now, record, sandboxes_left
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def stack(
-    engine_socket: str, engine_client: docker.DockerClient, postgres_image: str, tmp_path: Path
-) -> Iterator[Stack]:
-    with made_stack(engine_socket, engine_client, postgres_image, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def repository(stack: Stack) -> Iterator[Repository]:
-    with init_repository_at(access_of(stack.config)) as made:
-        yield made
 
 
 def test_backed_up_drilled_destroyed_and_restored(stack: Stack, repository: Repository) -> None:

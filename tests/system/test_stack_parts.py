@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import docker
 import pytest
 
 from holdfast.engine.archive import ArchiveTree
@@ -19,27 +18,13 @@ from holdfast.errors import (
 from holdfast.model.entry import Entry
 from holdfast.postgres.server import container_server
 from holdfast.repository.repository import Repository
-from holdfast.services.access import init_repository_at, open_repository_at
+from holdfast.services.access import open_repository_at
 from holdfast.services.restore import restore_directory
 from holdfast.services.stacks import access_of
 from holdfast.sources.tree import TreeSource
-from tests.support.shop import Stack, made_stack, record, sandboxes_left
+from tests.support.shop import Stack, record, sandboxes_left
 
 pytestmark = pytest.mark.engine
-
-
-@pytest.fixture
-def stack(
-    engine_socket: str, engine_client: docker.DockerClient, postgres_image: str, tmp_path: Path
-) -> Iterator[Stack]:
-    with made_stack(engine_socket, engine_client, postgres_image, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def repository(stack: Stack) -> Iterator[Repository]:
-    with init_repository_at(access_of(stack.config)) as made:
-        yield made
 
 
 def described(entry: Entry, data: bytes) -> tuple[object, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from holdfast import errors
-from holdfast.config.__main__ import GENERATED, main, write_generated
+from holdfast.config.__main__ import GENERATED, main
 from holdfast.config.commands import Command, Hook
 from holdfast.config.document import parse
 from holdfast.config.exitcodes import exit_code_reference
@@ -26,10 +27,11 @@ from holdfast.config.problems import InvalidConfig
 from holdfast.config.reference import reference
 from holdfast.config.repository import S3, Engine, Repository
 from holdfast.config.sample import sample, value_text
-from holdfast.config.schema import schema
+from holdfast.config.schema import schema, schema_text
 from holdfast.config.shapes import Option, home_of, sections, whole
 from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import Retention, Schedule, Stack, VerifySchedule
+from tests.support.command import run_here
 
 ROOT = Path(__file__).resolve().parents[2]
 MODELS = (
@@ -216,30 +218,37 @@ def test_values_are_quoted_where_it_matters(value: object, text: str) -> None:
     assert parse(f"v: {text}", "f").data == {"v": value}
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(tmp_path: Path) -> None:
     good, bad = tmp_path / "good.yaml", tmp_path / "bad.yaml"
     good.write_text(sample())
     bad.write_text("version: 2\nrepositry: {}\n")
-    assert main(["check", str(good)]) == 0
-    assert capsys.readouterr().out == f"{good}: valid, stacks: shop\n"
-    assert main(["check", str(bad)]) == 4
-    assert [line.split(": ")[0] for line in capsys.readouterr().err.splitlines()] == [f"{bad}:1:10", f"{bad}:2:1"]
-    assert main(["check", "--secrets", str(good)]) == 4
-    assert "/run/secrets/holdfast-password" in capsys.readouterr().err
-    assert main(["check", str(tmp_path / "none")]) == 4
-    assert "No such file" in capsys.readouterr().err
-    assert main(["sample"]) == 0
-    assert capsys.readouterr().out == sample()
-    assert main(["schema"]) == 0
-    assert capsys.readouterr().out.startswith("{")
-    assert main(["chek"]) == 2
+
+    def config(*arguments: str, **env: str) -> tuple[int, str]:
+        return run_here(("config", *arguments), env)
+
+    assert config("check", str(good)) == (0, f"{good}: valid, stacks: shop\n")
+    assert config("check", HOLDFAST_CONFIG=str(good))[0] == 0
+    code, said = config("check", str(bad))
+    assert (code, [line.split(": ")[0] for line in said.splitlines()]) == (4, [f"{bad}:1:10", f"{bad}:2:1"])
+    code, said = config("check", "--json", str(bad))
+    assert (code, len(json.loads(said)["problems"])) == (4, 2)
+    code, said = config("check", "--secrets", str(good))
+    assert (code, "/run/secrets/holdfast-password" in said) == (4, True)
+    code, said = config("check", str(tmp_path / "none"))
+    assert (code, "No such file" in said) == (4, True)
+    assert config("check")[0] == 4
+    assert config("sample") == (0, sample())
+    assert config("schema") == (0, schema_text())
+
+
+def test_the_generated_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["wrte"]) == 2
     assert "usage" in capsys.readouterr().err
-    write_generated(str(tmp_path / "tree"))
+    assert main(["write", str(tmp_path / "tree")]) == 0
     assert (tmp_path / "tree/docs/reference/configuration.md").read_text() == reference()
 
 
-def test_the_command_is_a_module() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "holdfast.config", "sample"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout) == (0, sample())
+def test_the_writer_is_a_module(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "holdfast.config", "write", str(tmp_path)], check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "deployments/example/holdfast.yaml").read_text() == sample()

@@ -162,7 +162,7 @@ def test_says_why_a_file_cannot_be_read(tmp_path: Path) -> None:
     missing = str(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match=r"cannot read the configuration: .*none\.yaml: found No such file") as caught:
         load(missing)
-    assert caught.value.hint == f"python -m holdfast.config sample > {missing}"
+    assert caught.value.hint == f"holdfast config sample > {missing}"
     with pytest.raises(ConfigError, match="Is a directory"):
         load(str(tmp_path))
     (tmp_path / "large.yaml").write_bytes(b"#" * (1 << 21))

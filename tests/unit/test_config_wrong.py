@@ -124,7 +124,7 @@ def test_problems_of_a_stack(text: str, problem: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("", "f:1:1: no configuration: wanted keys and values, found nothing (python -m holdfast.config sample)"),
+        ("", "f:1:1: no configuration: wanted keys and values, found nothing (holdfast config sample)"),
         ("- a\n", "f:1:1: no configuration: wanted keys and values, found something else"),
         (REPOSITORY, "f:1:1: version: missing: wanted version, for example 1"),
         ("version: true\n" + REPOSITORY, "f:1:10: version: not what belongs here: wanted 1, found true"),

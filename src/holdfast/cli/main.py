@@ -29,6 +29,7 @@ COMMANDS = {
     "backup": "Back up a stack of the configuration, or plain directories.",
     "canary": "Prove this installation: make data, back it up, destroy it, restore it.",
     "cat": "Write one file of a snapshot to standard output.",
+    "config": "Check a configuration, or write one to start from.",
     "demo": "Back up, destroy, restore and prove a sample stack, and show it.",
     "doctor": "Check what Holdfast needs: repository, store, engine, databases.",
     "down": "Stop the worker and this host's own Prefect server, once nothing runs.",

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from holdfast.cli import text
 from holdfast.cli.restored import end, show_report
+from holdfast.errors import EngineUnavailable
 
 if TYPE_CHECKING:
     from holdfast.cli.options import Access
+    from holdfast.config.models import Config
     from holdfast.services.backup import BackupReport, OnProgress
     from holdfast.services.extraction_contents import Extracted
     from holdfast.services.recovery import RestorePlan
@@ -23,7 +25,7 @@ def back_up_stacks(
     with access.open(beside=True) as repository:
         from holdfast.services.stacks import back_up
 
-        config, chosen = access.stacks(names)
+        config, chosen = _chosen(access, names)
         return [
             back_up(
                 config,
@@ -35,6 +37,15 @@ def back_up_stacks(
             )
             for name in chosen
         ]
+
+
+def _chosen(access: Access, names: Sequence[str]) -> tuple[Config, list[str]]:
+    try:
+        return access.stacks(names)
+    except EngineUnavailable as error:
+        if not names and access.config_path is None:  # nothing says that the engine is meant
+            error.hint = f"{error.hint}; a directory needs none: holdfast backup --path DIR"
+        raise
 
 
 def restore_stack(access: Access, name: str, what: str, *, replace: bool, dry_run: bool) -> None:

@@ -127,7 +127,7 @@ def no_config() -> ConfigError:
     return ConfigError(
         "no configuration is named",
         wanted=f"--config FILE or {CONFIG}",
-        hint="python -m holdfast.config sample > holdfast.yaml writes a commented one",
+        hint="holdfast config sample > holdfast.yaml writes a commented one",
     )
 
 

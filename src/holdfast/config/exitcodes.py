@@ -21,8 +21,10 @@ version. With `--json` the error is one JSON object on stderr, with `error`, `me
 """
 
 _OF_THE_COMMAND = {
+    1: "`doctor`: a check failed. `wal get`: the archive does not hold this file.",
     2: "The command line is wrong: an unknown command or option, a missing argument.",
     3: "The work was done, but something is missing from it; the output names it.",
+    126: "`wal get`: the file could not be fetched; PostgreSQL then stops the recovery.",
 }
 """Codes that the command sets without an error."""
 

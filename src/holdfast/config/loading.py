@@ -50,7 +50,7 @@ def load(path: str, *, check_secrets: bool = False, env: Mapping[str, str] = os.
     except (OSError, ValueError) as error:
         found = getattr(error, "strerror", None) or "a name that no file can have"
         missing = isinstance(error, FileNotFoundError)
-        hint = f"{'python -m holdfast.config sample >' if missing else 'ls -l'} {shlex.quote(path)}"
+        hint = f"{'holdfast config sample >' if missing else 'ls -l'} {shlex.quote(path)}"
         raise ConfigError("cannot read the configuration", which=path, found=found, hint=hint) from error
     if len(data) > MAX_BYTES:
         raise ConfigError("cannot read the configuration", which=path, found=f"more than {MAX_BYTES >> 20} MiB")
@@ -78,7 +78,7 @@ def from_yaml(
         problems.extend(_empty(document, own, {problem.path for problem in problems}))
     else:
         found = "nothing" if document.data is None else "something else"
-        hint = "python -m holdfast.config sample"
+        hint = "holdfast config sample"
         problems.append(document.problem((), "no configuration", wanted="keys and values", found=found, hint=hint))
     if config is not None and check_secrets:
         problems.extend(_unreadable_secrets(document, config, env))

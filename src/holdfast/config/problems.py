@@ -50,7 +50,7 @@ class InvalidConfig(ConfigError):
         super().__init__(
             f"the configuration has {count} problems" if count > 1 else "the configuration is not valid",
             which=source,
-            hint=f"python -m holdfast.config check {shlex.quote(source)}",
+            hint=f"holdfast config check {shlex.quote(source)}",
         )
         self.source = source
 

@@ -18,7 +18,7 @@ This page is made from the models: `python -m holdfast.config write` makes it ag
 ## How it is read
 
 - The configuration is one YAML file, named by `--config FILE` or `HOLDFAST_CONFIG`.
-  `python -m holdfast.config check FILE` checks it, and with `--secrets` also whether every secret that it names can be
+  `holdfast config check FILE` checks it, and with `--secrets` also whether every secret that it names can be
   read.
 - It is strict. An unknown key, a key that stands twice and a value of the wrong type are errors. All of them are
   reported at once, each with line, column, the nearest known key, what was wanted and what was found; the exit code

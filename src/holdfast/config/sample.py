@@ -22,7 +22,7 @@ _HEAD = """\
 #
 # A sample of holdfast.yaml with every key. Most of them can be left out: what is not written has the default that its
 # comment names. Lines that begin with # and no space are alternatives. Check your own file with
-#   python -m holdfast.config check holdfast.yaml
+#   holdfast config check holdfast.yaml
 """
 
 # Words that some reader of YAML takes for something else than text.

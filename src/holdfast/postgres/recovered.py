@@ -19,7 +19,8 @@ import msgspec
 
 from holdfast.errors import CommandFailed, HoldfastError, RecoveryFailed
 from holdfast.model.base import BaseFacts, TargetKind
-from holdfast.model.facts import DatabaseFacts, PostgresFacts, differences
+from holdfast.model.facts import DatabaseFacts, PostgresFacts, amount, are_digested, differences
+from holdfast.model.words import many
 from holdfast.postgres.canary import table_name
 from holdfast.postgres.facts import cluster_facts
 from holdfast.postgres.server import Server
@@ -100,16 +101,13 @@ def _check_canary(facts: BaseFacts, server: Server) -> list[str]:
 def _compare_rows(facts: BaseFacts, server: Server) -> tuple[str, list[str]]:
     left_out = frozenset(facts.changing)
     wanted = _without(facts.databases, left_out)
-    tables = [table for database in wanted for table in database.tables]
-    if not tables:
+    if not any(database.tables for database in wanted):
         return "no tables compared", []
-    digest = all(table.digest for table in tables)
-    found = cluster_facts(server, [database.name for database in wanted], digest=digest, logged=True)
-    rows = sum(table.rows for table in tables)
-    how = "contents digested" if digest else "rows counted"
-    said = f"{len(wanted)} databases, {len(tables)} tables, {rows:,} rows, {how}"
+    names = [database.name for database in wanted]
+    found = cluster_facts(server, names, digest=are_digested(wanted), logged=True)
+    said = amount(wanted)
     if left_out:
-        said += f", {len(left_out)} tables were being written and are not compared"
+        said += f", {many(len(left_out), 'table')} not compared: written meanwhile"
     expected = PostgresFacts(version=facts.version, databases=wanted, roles=facts.roles, user=facts.user)
     present = msgspec.structs.replace(found, databases=_without(found.databases, left_out))
     return said, differences(expected, present)

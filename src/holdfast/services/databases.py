@@ -10,7 +10,7 @@ import msgspec
 
 from holdfast.config.postgres import Postgres
 from holdfast.errors import CorruptObject
-from holdfast.model.facts import PostgresFacts, differences
+from holdfast.model.facts import PostgresFacts, amount, are_digested, differences
 from holdfast.model.manifest import Manifest
 from holdfast.model.words import many
 from holdfast.postgres.dump import GLOBALS, PostgresDump, database_name
@@ -91,18 +91,7 @@ def load_dump(
 
 def prove_dump(facts: PostgresFacts, server: Server) -> tuple[str, list[str]]:
     """What a server now holds against what the dump recorded: how much was compared, and each difference."""
-    tables = [table for database in facts.databases for table in database.tables]
-    digest = all(table.digest for table in tables)
-    found = cluster_facts(server, [database.name for database in facts.databases], digest=digest)
-    rows = sum(table.rows for table in tables)
-    how = "contents digested" if digest else "rows counted"
-    compared = ", ".join(
-        (
-            many(len(facts.databases), "database"),
-            many(len(tables), "table"),
-            many(rows, "row"),
-            how,
-            many(len(facts.roles), "role"),
-        )
-    )
+    names = [database.name for database in facts.databases]
+    found = cluster_facts(server, names, digest=are_digested(facts.databases))
+    compared = f"{amount(facts.databases)}, {many(len(facts.roles), 'role')}"
     return compared, differences(facts, found)
