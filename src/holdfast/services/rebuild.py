@@ -65,10 +65,17 @@ class Rebuild:
     """One stack's way back. `plan` can be looked at before `run`."""
 
     def __init__(
-        self, repository: Repository, engine: Engine, stack: str, point: str = "latest", *, replace: bool = False
+        self,
+        repository: Repository,
+        engine: Engine,
+        stack: str,
+        point: str = "latest",
+        *,
+        replace: bool = False,
+        host: str | None = None,
     ) -> None:
         self._repository, self._engine, self._replace = repository, engine, replace
-        self._wanted = Wanted(repository, engine, choose_point(repository, stack, point))
+        self._wanted = Wanted(repository, engine, choose_point(repository, stack, point, host=host))
         self.definition = self._wanted.definition
         self.plan: RebuildPlan = plan_rebuild(
             self.definition, self._wanted.point.id, self._wanted.sizes, self._wanted.host(), replace=replace
