@@ -162,6 +162,7 @@ class Rebuild:
             tell(snapshot.source)
             base = self._wanted.bases.get(snapshot.source)
             placement = BasePlacement(path, base.planned, self._engine) if base else Placement(path)
+            self._make_folders(os.path.dirname(placement.path))
             self._intend(Undo(kind="tree", name=placement.path, new=placement.new))
             reports.append(
                 msgspec.structs.replace(
