@@ -198,7 +198,7 @@ def test_a_port_that_is_taken_leaves_nothing_behind(project: Project, second_eng
     with contextlib.closing(docker.DockerClient(base_url=second_engine)) as client, socket.socket() as taken:
         taken.bind(("127.0.0.1", port))
         there = Project(client, second_engine, project.blank, project.folder, project.name)
-        assert "address already in use" in there.run("restore", project.name, code=31)
+        assert "address already in use" in there.run("restore", project.name, code=38)
         assert names_of(client, there) == []
     assert not (tmp_path / "srv").exists()
 
