@@ -31,6 +31,7 @@ from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, new_point_id
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import BackupReport, OnProgress, Run, SourceReport
+from holdfast.services.failing import Failing
 from holdfast.services.outcomes import outcome
 from holdfast.sources.tree import TreeSource
 
@@ -277,22 +278,25 @@ def back_up(
     allow_empty: bool = False,
     on_progress: OnProgress | None = None,
 ) -> BackupReport:
-    """Plan a stack's backup and capture every source, one group after the other.
+    """Plan a stack's backup and capture every source, one group after the other, also when one before it failed.
 
     What an earlier run left held is let go first. Files that could not be read are the report's `problem`, and
     remembered as one. Raises: as the two; SourceBusy while another backup of it runs.
     """
     with outcome("backup", stack) as ending, only_one(config, stack):
         plan = plan_backup(config, stack, now=now())
-        sources = tuple(
-            report
-            for group in plan.groups
-            for report in capture_group(
-                config, repository, plan, group, allow_empty=allow_empty, on_progress=on_progress
-            )
-        )
+        sources: list[SourceReport] = []
+        failing = Failing()
+        for group in plan.groups:
+            with failing.alone(", ".join(group)):
+                sources += capture_group(
+                    config, repository, plan, group, allow_empty=allow_empty, on_progress=on_progress
+                )
+        failing.end(len(sources), len(plan.sources), f"restore point {plan.point} of {stack}")
         seconds = (now() - plan.started).total_seconds()
-        report = BackupReport(stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=sources)
+        report = BackupReport(
+            stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=tuple(sources)
+        )
         ending.problem = report.problem
     return report
 
