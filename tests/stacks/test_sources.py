@@ -77,6 +77,16 @@ def test_a_source_or_a_stack_that_fails_costs_the_others_nothing(project: Projec
     assert "whole" in listed[f"{project.name}-other"]
 
 
+def test_a_server_that_only_its_files_tell_of_is_warned_about(project: Project) -> None:
+    volume = project.volume("data", **{"holdfast.enable": "true"})
+    project.container("app", command=["sleep", "9999"], volumes={volume: {"bind": "/data"}})
+    (project.mountpoint(volume) / "pg" / "global").mkdir(parents=True)
+    (project.mountpoint(volume) / "pg" / "global" / "pg_control").touch()
+    assert "seems to run" not in project.run("backup", project.name)
+    (project.mountpoint(volume) / "pg" / "postmaster.pid").touch()
+    assert f"seems to run in container {project.name}-app-1" in project.run("backup", project.name)
+
+
 def test_parts_of_a_snapshot(project: Project) -> None:
     volume = project.volume("data")
     top = project.mountpoint(volume)
