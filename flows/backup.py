@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from holdfast.services.backup import BackupReport, SourceReport
+from holdfast.services.failing import Failing
 from holdfast.services.outcomes import outcome
 from tasks.artifacts import Progress
 from tasks.backup import capture, plan_sources, report_backup
@@ -27,8 +28,10 @@ def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupRep
         plan = plan_sources(config, stack)
         progress = Progress("backup", stack, f"Backing up {stack}: {', '.join(plan.sources)}")
         reports: list[SourceReport] = []
+        failing = Failing()
         for group in plan.groups:
-            reports.extend(capture(config, plan, group, allow_empty, progress))
+            with failing.alone(", ".join(group)):
+                reports.extend(capture(config, plan, group, allow_empty, progress))
         progress.finish()
         report = BackupReport(
             stack=stack,
@@ -37,7 +40,9 @@ def backup(stack: str, config: str = "", allow_empty: bool = False) -> BackupRep
             seconds=(datetime.now(UTC) - plan.started).total_seconds(),
             sources=tuple(reports),
         )
-        report_backup(report)
+        if reports:
+            report_backup(report)
+        failing.end(len(reports), len(plan.sources), f"restore point {plan.point} of {stack}")
         if report.problem is not None:  # a run that nobody watches must not look as if all were there
             with explained():
                 raise report.problem

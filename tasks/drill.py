@@ -22,7 +22,7 @@ def choose(config: str, stack: str, point: str) -> RestorePoint:
         loaded = configuration(config, stack)
         stack_of(loaded, stack)
         with repository_of(loaded) as repository:
-            return choose_point(repository, stack, point)
+            return choose_point(repository, stack, point, host=loaded.hostname, strict=False)
 
 
 @step("prove a source", "prove {snapshot.source}")

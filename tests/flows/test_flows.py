@@ -100,6 +100,24 @@ def test_a_run_without_some_of_its_files_fails_until_one_is_whole(
     assert failures() == []
 
 
+def test_a_source_that_fails_costs_the_others_nothing(site: Site, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "file").touch()
+    config = Path(site.config)
+    config.write_text(config.read_text().replace(f"[{site.source}]", f"[{site.source}, {other}]"))
+    _back_up(site)
+    for file in site.source.iterdir():
+        file.unlink()  # what had files and has none any more is refused
+    state = backup("docs", config=site.config, return_state=True)
+    assert state.is_failed()
+    assert "holds no file" in (state.message or "")
+    with open_repository_at(access_of(load(site.config))) as repository:
+        points = restore_points(repository.snapshots().snapshots)
+    assert [snapshot.source for snapshot in points[-1].snapshots] == [f"path:{other}"]
+    assert [point.complete for point in points] == [True, False]
+
+
 def _back_up(site: Site) -> None:
     config = load(site.config)
     with open_repository_at(access_of(config)) as repository:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import CorruptObject, HoldfastError
+from holdfast.errors import CorruptObject, HoldfastError, SnapshotNotFound
 from holdfast.model.proof import Proof
 from holdfast.policy.retention import Rules
 from holdfast.repository.repository import Repository, open_repository
@@ -85,6 +85,33 @@ def test_the_same_points_stay_as_with_restic(filled: Path, referee: Restic, rule
     assert set(ours) >= theirs
     # restic before 0.15 does not keep the oldest one for a count that is not used up; later ones do.
     assert all(reason.startswith("oldest, ") for extra in set(ours) - theirs for reason in ours[extra])
+
+
+def test_two_hosts_with_a_stack_of_one_name_take_nothing_from_each_other(tmp_path: Path) -> None:
+    """As restic groups by host: else the host that is later each night would have the other's forgotten."""
+    repository = new_repository(tmp_path / "repository")
+    write(tmp_path / "source" / "file", 1)
+    day, hosts = timedelta(days=1), ("early", "late")
+
+    def run(host: str, when: datetime) -> None:
+        source = TreeSource(tmp_path / "source", label="path:/data")
+        take_backup(repository, "app", [source], now=lambda: when, hostname=host)
+        plan = plan_retention(repository, "app", Rules(keep_daily=2), now=lambda: when)
+        forget(repository, plan, now=lambda: when)
+        repository.refresh()
+
+    for number in range(4):
+        for hour, host in enumerate(hosts):
+            run(host, START + number * day + timedelta(hours=hour))
+        left = [snapshot.hostname for snapshot in repository.snapshots().snapshots]
+        assert {host: left.count(host) for host in hosts} == dict.fromkeys(hosts, min(number + 1, 2))
+    plan = plan_retention(repository, "app", Rules(keep_daily=2), now=lambda: START + 4 * day)
+    assert plan.notes == (
+        "several hosts back up a stack named app: early, late; the rules hold for each of them by itself",
+    )
+    assert choose_point(repository, "app", host="early").snapshots[0].hostname == "early"
+    with pytest.raises(SnapshotNotFound, match="several hosts have a stack of this name"):
+        choose_point(repository, "app", host="third")
 
 
 def test_forgotten_pruned_and_whole(filled: Path, referee: Restic, tmp_path: Path) -> None:

@@ -21,12 +21,14 @@ from holdfast.errors import SourceNotFound
 from holdfast.model.monitor import Severity
 from holdfast.repository.keys import add_key, list_keys, remove_key
 from holdfast.services.access import init_repository_at, open_repository_at
+from holdfast.services.backup import take_backup
 from holdfast.services.drill import drill
 from holdfast.services.history import recall
 from holdfast.services.monitor import watch
 from holdfast.services.proofs import proofs, store_proof
 from holdfast.services.report import MonitorReport
 from holdfast.services.stacks import access_of, back_up
+from holdfast.sources.tree import TreeSource
 
 
 @dataclass
@@ -282,3 +284,22 @@ def test_the_history_survives_the_host(place: Place) -> None:
         assert all(sample.measures["stack-bytes docs"] == 101_000 for sample in samples)
         assert proofs(repository).problems == ()
     assert kinds(place.look()) == {"proof-missing"}
+
+
+def test_another_hosts_backups_of_a_stack_of_this_name_pass_for_nothing(place: Place) -> None:
+    """Two hosts, one repository: that the other is fresh says nothing of this one."""
+    text = (place.folder / "holdfast.yaml").read_text()
+    config = load(str(place.folder / "holdfast.yaml"))
+    start = place.time - timedelta(hours=60)
+    with open_repository_at(access_of(config)) as repository:
+        for hours, host in ((0, "host-a"), (1, "host-b"), (24, "host-a"), (25, "host-b"), (59, "host-b")):
+            source = TreeSource(place.folder / "source", label=f"path:{place.folder}/source")
+            when = start + timedelta(hours=hours)
+            take_backup(repository, "docs", [source], now=lambda when=when: when, hostname=host)  # type: ignore[misc]  # mypy has no type for a lambda with a default
+            repository.refresh()
+    kinds = {}
+    for host in ("host-a", "host-b"):
+        (place.folder / "holdfast.yaml").write_text(f"hostname: {host}\n{text.strip()}\n")
+        kinds[host] = {finding.kind for finding in place.look().findings}
+    assert "backup-late" in kinds["host-a"]
+    assert "backup-late" not in kinds["host-b"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -174,6 +175,32 @@ def test_a_name_that_is_another_image_by_now(project: Project, second_engine: st
                 assert "another one has this name now" in there.run("restore", project.name)
             finally:
                 there.destroy()
+
+
+def test_a_port_that_is_taken_leaves_nothing_behind(project: Project, second_engine: str, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path / "srv" / "shop" / "files"
+    folder.mkdir(parents=True)
+    (folder / "file").write_text("mine")
+    project.client.networks.create(f"{project.name}_n", labels=project.labels())
+    project.container(
+        "app",
+        command=["sleep", "99"],
+        network_mode=f"{project.name}_n",
+        ports={"80/tcp": ("127.0.0.1", port)},
+        volumes={str(folder): {"bind": "/data"}},
+    )
+    project.run("backup", "--config", configured(project, folder))
+    project.destroy()
+    shutil.rmtree(tmp_path / "srv")
+    with contextlib.closing(docker.DockerClient(base_url=second_engine)) as client, socket.socket() as taken:
+        taken.bind(("127.0.0.1", port))
+        there = Project(client, second_engine, project.blank, project.folder, project.name)
+        assert "address already in use" in there.run("restore", project.name, code=38)
+        assert names_of(client, there) == []
+    assert not (tmp_path / "srv").exists()
 
 
 def test_less_room_than_the_data_needs(project: Project, tmp_path: Path) -> None:

@@ -128,3 +128,13 @@ def test_a_rootless_engine(project: Project) -> None:
         assert "is rootless" in there.run("backup", there.name, "--config", config, code=4)
         assert there.status("app") == "running"
         there.destroy()
+
+
+def test_the_engines_own_words_are_told(project: Project) -> None:
+    """A volume whose storage does not answer: not that there was an error, but which."""
+    options = {"type": "ext4", "device": str(project.folder / "no-disk")}
+    labels = project.labels(**{"holdfast.enable": "true"})
+    project.client.volumes.create(f"{project.name}_far", driver_opts=options, labels=labels)
+    said = project.run("backup", project.name, code=38)
+    assert "failed to mount local volume" in said
+    assert "no-disk" in said

@@ -63,6 +63,32 @@ def test_a_command_by_label(project: Project) -> None:
     assert "proven" in project.run("drill", project.name, "--point", "latest")
 
 
+def test_a_source_or_a_stack_that_fails_costs_the_others_nothing(project: Project) -> None:
+    volume = project.volume("data", **{"holdfast.enable": "true"})
+    (project.mountpoint(volume) / "file").touch()
+    project.container("db", command=["sleep", "9999"], labels={"holdfast.command": "false"})
+    other = project.client.volumes.create(f"{project.name}-other", labels={"backup": "daily"}).name
+    (project.mountpoint(other) / "file").touch()
+    said = project.run("backup", project.name, f"{project.name}-other", code=35)
+    assert "2 of 3 were captured all the same" in said
+    assert "stacks: 1 of 2 were captured all the same" in said
+    listed = {line.split()[3]: line for line in project.run("list").splitlines()[1:]}
+    assert "volume:" in listed[project.name]
+    assert f"stack:{project.name}" in listed[project.name]
+    assert "whole" not in listed[project.name]
+    assert "whole" in listed[f"{project.name}-other"]
+
+
+def test_a_server_that_only_its_files_tell_of_is_warned_about(project: Project) -> None:
+    volume = project.volume("data", **{"holdfast.enable": "true"})
+    project.container("app", command=["sleep", "9999"], volumes={volume: {"bind": "/data"}})
+    (project.mountpoint(volume) / "pg" / "global").mkdir(parents=True)
+    (project.mountpoint(volume) / "pg" / "global" / "pg_control").touch()
+    assert "seems to run" not in project.run("backup", project.name)
+    (project.mountpoint(volume) / "pg" / "postmaster.pid").touch()
+    assert f"seems to run in container {project.name}-app-1" in project.run("backup", project.name)
+
+
 def test_parts_of_a_snapshot(project: Project) -> None:
     volume = project.volume("data")
     top = project.mountpoint(volume)

@@ -280,6 +280,13 @@ def test_hooks_run_though_nobody_names_the_method(text: str) -> None:
     assert any("the hooks of shop-app-1 never run" in line for line in silent.protection[0].warnings) == (not text)
 
 
+def test_a_stopped_container_has_no_hooks() -> None:
+    labels = {"holdfast.enable": "true", "holdfast.pre": "redis-cli save"}
+    for status, hooks in (("exited", 0), ("created", 0), ("running", 1), ("paused", 1)):
+        made = found([container("app", at("shop_a"), labels=labels, status=status)], [volume("shop_a")])
+        assert len(made.config.stacks["shop"].hooks) == hooks
+
+
 def test_who_shares_with_one_that_is_stopped_is_stopped_too() -> None:
     """Its network would be gone for good: the one that it shared ends with the container that made it."""
     volumes = [volume("shop_a")]

@@ -21,7 +21,7 @@ def rebuild_stack(access: Access, stack: str, point: str, *, replace: bool, dry_
     progress = text.Progress(quiet=access.json)
     config = access.config_or_default()
     with access.open() as repository, engine_of(config) as engine:
-        rebuild = Rebuild(repository, engine, stack, point, replace=replace)
+        rebuild = Rebuild(repository, engine, stack, point, replace=replace, host=config.hostname)
         if dry_run:
             _show(access, rebuild.plan)
             refuse(rebuild.plan)

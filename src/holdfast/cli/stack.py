@@ -19,24 +19,36 @@ if TYPE_CHECKING:
 
 
 def back_up_stacks(
-    access: Access, names: Sequence[str], *, allow_empty: bool, on_progress: OnProgress
+    access: Access,
+    names: Sequence[str],
+    *,
+    allow_empty: bool,
+    on_progress: OnProgress,
+    show: Callable[[BackupReport], None],
 ) -> list[BackupReport]:
-    """Back up stacks, one after the other. Raises: as `services.stacks.back_up`."""
+    """Back up stacks, one after the other, also when one before it failed. Raises: as `services.stacks.back_up`."""
     with access.open(beside=True) as repository:
+        from holdfast.services.failing import Failing
         from holdfast.services.stacks import back_up
 
         config, chosen = _chosen(access, names)
-        return [
-            back_up(
-                config,
-                repository,
-                name,
-                now=lambda: datetime.now(UTC),
-                allow_empty=allow_empty,
-                on_progress=on_progress,
-            )
-            for name in chosen
-        ]
+        reports: list[BackupReport] = []
+        failing = Failing()
+        for name in chosen:
+            with failing.alone(name):
+                reports.append(
+                    back_up(
+                        config,
+                        repository,
+                        name,
+                        now=lambda: datetime.now(UTC),
+                        allow_empty=allow_empty,
+                        on_progress=on_progress,
+                    )
+                )
+                show(reports[-1])
+        failing.end(len(reports), len(chosen), "stacks")
+        return reports
 
 
 def _chosen(access: Access, names: Sequence[str]) -> tuple[Config, list[str]]:

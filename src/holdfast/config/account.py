@@ -62,6 +62,8 @@ def stack_from(draft: Draft, settings: Mapping[str, Choice[Any]]) -> Stack:
 def _hooks(draft: Draft) -> Iterator[Hook]:
     configured = {hook.container for hook in draft.declared.hooks} if draft.declared else set()
     for container in draft.found.containers:
+        if not _may_run_hooks(container):
+            continue
         pre, post = (draft.said("container", container.name, key) for key in ("pre", "post"))
         if (pre or post) and container.name not in configured:
             yield Hook(
@@ -71,6 +73,11 @@ def _hooks(draft: Draft) -> Iterator[Hook]:
                 user=draft.said("container", container.name, "hook-user"),
                 timeout=draft.said("container", container.name, "hook-timeout") or 60,
             )
+
+
+def _may_run_hooks(container: FoundContainer) -> bool:
+    """In one that is stopped nothing can run, and nothing has to: it writes nothing. One that is paused is an error."""
+    return container.status not in ("created", "exited", "dead")
 
 
 def container_methods(containers: tuple[FoundContainer, ...]) -> dict[str, str]:

@@ -104,6 +104,8 @@ def _checked(response: requests.Response) -> requests.Response:
     try:
         response.raise_for_status()
     except requests.HTTPError as error:
-        response.close()
-        create_api_error_from_http_exception(error)
+        try:
+            create_api_error_from_http_exception(error)  # it reads what the engine says of it
+        finally:
+            response.close()
     return response

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 from holdfast.errors import SnapshotNotFound
 from holdfast.model.snapshot import CANARY, RestorePoint, Snapshot, restore_points
+from holdfast.policy.lineage import host_of, lineages
 
 
 def snapshots_meant(snapshots: Iterable[Snapshot], what: str, source: str | None) -> list[Snapshot]:
@@ -32,7 +33,7 @@ def snapshots_meant(snapshots: Iterable[Snapshot], what: str, source: str | None
         found = _newest(points, source)
     else:
         found = next((list(p.snapshots) for p in reversed(points) if p.id == what), [])
-        found = found or _newest([point for point in points if point.stack == what], source)
+        found = found or _newest(_of_one_host(what, [point for point in points if point.stack == what]), source)
         found = found or [s for s in wanted if s.id.startswith(what.lower())]
     if not found:
         raise SnapshotNotFound(
@@ -42,6 +43,18 @@ def snapshots_meant(snapshots: Iterable[Snapshot], what: str, source: str | None
             hint="holdfast list" if every else "holdfast backup",
         )
     return found
+
+
+def _of_one_host(stack: str, points: list[RestorePoint]) -> list[RestorePoint]:
+    apart = lineages(points)
+    if len(apart) > 1:
+        raise SnapshotNotFound(
+            "several hosts have a stack of this name",
+            which=stack,
+            found="; ".join(f"{host_of(lineage[-1])}: {lineage[-1].id}" for lineage in apart),
+            hint="name the restore point",
+        )
+    return points
 
 
 def _newest(points: list[RestorePoint], source: str | None) -> list[Snapshot]:

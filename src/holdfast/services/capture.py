@@ -24,7 +24,7 @@ from holdfast.errors import ConfigError
 from holdfast.model.definition import KIND
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import Run, SourceReport, capture_live
-from holdfast.services.stacks import engine_of, opened_source, refuse_live_server, source_of
+from holdfast.services.stacks import engine_of, opened_source, source_of
 from holdfast.sources.command import CommandSource, Expected
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def _root(engine: Any, spec: Volume | Directory) -> str:
     if isinstance(spec, Directory):
         return spec.path
     from holdfast.engine.volumes import find_volume, readable_directly
+    from holdfast.services.live_server import refuse_live_server
 
     volume = find_volume(engine, spec.name)
     reason = readable_directly(engine, volume)
@@ -104,7 +105,7 @@ def _root(engine: Any, spec: Volume | Directory) -> str:
             found=reason,
             hint="run as root on the Docker host, or set quiesce: none for this volume",
         )
-    refuse_live_server(engine, volume.name, volume.mountpoint)
+    refuse_live_server(engine, volume.name, volume.mountpoint, held=True)
     return volume.mountpoint
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -26,6 +27,7 @@ from holdfast.errors import DrillFailed, HoldfastError, SnapshotNotFound
 from holdfast.model.manifest import Manifest
 from holdfast.model.proof import CheckResult, Proof, SourceProof, Step
 from holdfast.model.snapshot import RestorePoint, Snapshot, restore_points
+from holdfast.policy.lineage import host_of, lineages, own_lineage
 from holdfast.policy.room import DATABASE_FACTOR, too_little_memory, too_little_space
 from holdfast.repository.repository import Repository
 from holdfast.services.bounded import bounded
@@ -44,11 +46,14 @@ def choose_point(
     stack: str,
     point: str = "latest",
     *,
+    host: str | None = None,
+    strict: bool = True,
     choose: Callable[[Sequence[RestorePoint]], RestorePoint] = secrets.choice,
 ) -> RestorePoint:
     """The restore point to work on: by its id, `latest` (newest whole one) or `random` (any whole one).
 
-    Raises: SnapshotNotFound.
+    Where several hosts have a stack of the name it is one of `host`'s, which is this one unless it is given.
+    Raises: SnapshotNotFound, with `strict` also where such a `host` has none: else it may be another's.
     """
     points = [p for p in restore_points(repository.snapshots().snapshots) if p.stack == stack]
     whole = point in ("latest", "random")
@@ -61,7 +66,26 @@ def choose_point(
             found=f"{len(points)} restore points of this stack",
             hint="holdfast list",
         )
+    if whole:
+        wanted = _of_host(stack, wanted, host or socket.gethostname(), strict=strict)
     return choose(wanted) if point == "random" else wanted[-1]
+
+
+def _of_host(stack: str, points: list[RestorePoint], host: str, *, strict: bool) -> list[RestorePoint]:
+    """What is one host's, where several have a stack of the name: the other's data is never taken for it."""
+    apart = lineages(points)
+    own = own_lineage(apart, host)
+    if own is None and not strict:
+        return points
+    if own is None:
+        newest = "; ".join(f"{host_of(lineage[-1])}: {lineage[-1].id}" for lineage in apart)
+        raise SnapshotNotFound(
+            "several hosts have a stack of this name, and none of them is this one",
+            which=f"{stack} on {host}",
+            found=newest,
+            hint="name the restore point: --point",
+        )
+    return own
 
 
 def share_for(point: str) -> float | None:
@@ -240,7 +264,7 @@ def drill(
     Raises: ConfigError, SnapshotNotFound; everything that goes wrong later is in the proof.
     """
     stack_of(config, stack)
-    chosen = choose_point(repository, stack, point)
+    chosen = choose_point(repository, stack, point, host=config.hostname, strict=False)
     started = now()
     sources: list[SourceProof] = []
     failure: HoldfastError | None = None

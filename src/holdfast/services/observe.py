@@ -6,6 +6,7 @@ Rules upheld here:
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from holdfast.model.monitor import Finding, Severity
 from holdfast.model.snapshot import CANARY, RestorePoint, restore_points
 from holdfast.policy.cadence import tolerated_age
 from holdfast.policy.freshness import Seen, SourceSeen, Wanted, judge_stack, judge_verification
+from holdfast.policy.lineage import lineages, own_lineage
 from holdfast.policy.served import Origin
 from holdfast.policy.trends import TREND_DAYS, Series, backed_up
 from holdfast.repository.repository import Repository
@@ -53,7 +55,7 @@ def observe_repository(
     seen = tuple(
         _seen(
             name,
-            [point for point in points if point.stack == name],
+            _of_this_host([point for point in points if point.stack == name], config.hostname or socket.gethostname()),
             [record for record in found.records if record.proof.stack == name],
         )
         for name in promised
@@ -73,6 +75,12 @@ def observe_repository(
         counted=backed_up(points, promised, now - timedelta(days=TREND_DAYS)),
         verified=good[-1] if good else None,
     )
+
+
+def _of_this_host(points: list[RestorePoint], host: str) -> list[RestorePoint]:
+    """What is this host's, where several have a stack of the name: the other's backups must not pass for its own."""
+    own = own_lineage(lineages(points), host) if points else None
+    return points if own is None else own
 
 
 def all_wanted(config: Config, now: datetime) -> dict[str, Wanted]:

@@ -4,11 +4,12 @@ Rules upheld here:
 - A path is below the source's own root; a pattern is matched as for `exclude`: without a slash a name anywhere, with
   one the whole path. What it matches comes with everything below, and with the directories that lead to it.
 - A part goes to a new place, or, into a directory that holds data, beside what it replaces: that is kept until the new
-  is whole and compared.
+  is whole and compared. What fails, or is killed, is undone (`services.rebuild_journal`).
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shlex
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from holdfast.engine.journal import Undo
 from holdfast.errors import RestoreError, SnapshotNotFound
 from holdfast.model.snapshot import Snapshot
 from holdfast.repository.content import find_node, stream_content
@@ -25,8 +27,13 @@ from holdfast.repository.gofields import unquote
 from holdfast.repository.reader import walk
 from holdfast.repository.repository import Repository
 from holdfast.repository.tree import Node
+from holdfast.services.placement import Placement
+from holdfast.services.rebuild_journal import Steps, undone_unless_whole
 from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, restore_directory
+from holdfast.sources.frozen import sync_filesystem
 from holdfast.sources.tree import compile_pattern
+
+log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from holdfast.engine.client import Engine
@@ -109,19 +116,22 @@ def restore_parts(
     """
     target = os.path.abspath(target)
     matched, chosen = chooser(patterns)
-    beside = f"{target}.holdfast-new-{secrets.token_hex(4)}" if in_place else target
-    report = restore_directory(repository, snapshot, beside, on_progress=on_progress, chosen=chosen)
-    try:
-        _require_all(snapshot, [pattern for pattern in patterns if pattern not in matched])
-        if in_place:
-            _put(beside, target, report.damaged)
-    except BaseException:
-        shutil.rmtree(beside)
-        raise
-    if in_place:
-        shutil.rmtree(beside, ignore_errors=True)
-        report = msgspec.structs.replace(report, target=target)
-    return report
+
+    def restored(into: str) -> RestoreReport:
+        report = restore_directory(repository, snapshot, into, on_progress=on_progress, chosen=chosen)
+        if missing := [pattern for pattern in patterns if pattern not in matched]:
+            shutil.rmtree(into)
+            _require_all(snapshot, missing)
+        return report
+
+    if not in_place:
+        return restored(target)
+    with undone_unless_whole(None, snapshot.stack or "restore", log.warning) as steps:
+        beside = Placement(target).new
+        steps.intend(Undo(kind="tree", name=target, new=beside))
+        report = restored(beside)
+        _put(steps, beside, target, report.damaged)
+    return msgspec.structs.replace(report, target=target)
 
 
 def restore_parts_over_api(
@@ -147,28 +157,24 @@ def _require_all(snapshot: Snapshot, missing: Sequence[str]) -> None:
         raise SnapshotNotFound("nothing in the snapshot matches", which=which, hint=_look(snapshot, "-R"))
 
 
-def _put(beside: str, target: str, damaged: Sequence[str]) -> None:
-    """Move each top entry that was restored into its place; the old ones go last, or come back."""
+def _put(steps: Steps, beside: str, target: str, damaged: Sequence[str]) -> None:
+    """Move each top entry that was restored into its place. Raises: RestoreError."""
     if damaged:
         raise RestoreError("the chosen part is not whole, nothing was replaced", which=target, found=damaged[0])
-    kept: list[tuple[str, str]] = []
-    placed: list[str] = []
+    sync_filesystem(os.fsencode(beside))
     mark = f".holdfast-old-{secrets.token_hex(4)}"
+    moves = [
+        Undo(kind="swap", name=place, new=new, old=place + mark, was=os.path.lexists(place))
+        for new, place in _tops(beside, target)
+    ]
+    steps.intend(*moves)
     try:
-        for new, place in _tops(beside, target):
-            if os.path.lexists(place):
-                os.rename(place, place + mark)
-                kept.append((place + mark, place))
-            os.rename(new, place)
-            placed.append(place)
+        for move in moves:
+            if move.was:
+                os.rename(move.name, move.old)
+            os.rename(move.new, move.name)
     except OSError as error:
-        for place in placed:
-            _remove(place)
-        for old, place in reversed(kept):
-            os.rename(old, place)
         raise RestoreError("cannot put a part in its place", which=target, found=error.strerror) from error
-    for old, _ in kept:
-        _remove(old)
 
 
 def _tops(beside: str, target: str) -> Iterator[tuple[str, str]]:
@@ -180,13 +186,6 @@ def _tops(beside: str, target: str) -> Iterator[tuple[str, str]]:
             yield from _tops(led, place)
         else:
             yield led, place
-
-
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        shutil.rmtree(path)
-    else:
-        os.unlink(path)
 
 
 def _look(snapshot: Snapshot, *more: str) -> str:

@@ -120,6 +120,8 @@ def _take_over(path: str, other: str) -> None:
 
 
 def discard(path: str) -> None:
-    """Remove a tree, if it is there."""
-    if os.path.isdir(path):
+    """Remove a tree, or a single entry, if it is there."""
+    if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)

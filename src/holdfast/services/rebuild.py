@@ -65,10 +65,17 @@ class Rebuild:
     """One stack's way back. `plan` can be looked at before `run`."""
 
     def __init__(
-        self, repository: Repository, engine: Engine, stack: str, point: str = "latest", *, replace: bool = False
+        self,
+        repository: Repository,
+        engine: Engine,
+        stack: str,
+        point: str = "latest",
+        *,
+        replace: bool = False,
+        host: str | None = None,
     ) -> None:
         self._repository, self._engine, self._replace = repository, engine, replace
-        self._wanted = Wanted(repository, engine, choose_point(repository, stack, point))
+        self._wanted = Wanted(repository, engine, choose_point(repository, stack, point, host=host))
         self.definition = self._wanted.definition
         self.plan: RebuildPlan = plan_rebuild(
             self.definition, self._wanted.point.id, self._wanted.sizes, self._wanted.host(), replace=replace
@@ -155,6 +162,7 @@ class Rebuild:
             tell(snapshot.source)
             base = self._wanted.bases.get(snapshot.source)
             placement = BasePlacement(path, base.planned, self._engine) if base else Placement(path)
+            self._make_folders(os.path.dirname(placement.path))
             self._intend(Undo(kind="tree", name=placement.path, new=placement.new))
             reports.append(
                 msgspec.structs.replace(

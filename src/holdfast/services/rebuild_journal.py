@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from holdfast.engine.client import Engine, connect
 from holdfast.engine.journal import (
@@ -40,20 +40,22 @@ class Steps:
         self._journal = journal
         self.taken: list[Undo] = []
 
-    def intend(self, step: Undo) -> None:
-        """Write a step down. When this returns it may be taken."""
-        self.taken.append(step)
-        self._journal.add(Line(undo=step))
+    def intend(self, *steps: Undo) -> None:
+        """Write steps down. When this returns they may be taken."""
+        self.taken.extend(steps)
+        self._journal.add(*(Line(undo=step) for step in steps))
 
 
 @contextmanager
-def undone_unless_whole(engine: Engine, stack: str, tell: Callable[[str], object]) -> Iterator[Steps]:
-    """The journal for the time of the block, which ends with the new stack whole, or with everything undone.
+def undone_unless_whole(engine: Engine | None, stack: str, tell: Callable[[str], object]) -> Iterator[Steps]:
+    """The journal for the time of the block, which ends with everything whole, or with everything undone.
 
+    Without an engine no step may be taken that needs one.
     What could not be undone, or removed in the end, is told by calling `tell`. Raises: what the block raises.
     """
-    journal = Journal(state_folder(), engine=engine.url, stack=stack, written=time.time(), suffix=RESTORES)
-    with Watchdog(journal.path, engine.url, 0.0, module=__name__) as watchdog:
+    url = engine.url if engine else ""
+    journal = Journal(state_folder(), engine=url, stack=stack, written=time.time(), suffix=RESTORES)
+    with Watchdog(journal.path, url, 0.0, module=__name__) as watchdog:
         left: list[str] | None = None
         steps = Steps(journal)
         try:
@@ -98,7 +100,7 @@ def settle_left() -> list[str]:
             if record is None:
                 continue
             try:
-                with connect(record.engine or None) as engine:
+                with _connected(record.engine) as engine:
                     left = settle(engine, record)
             except HoldfastError as error:
                 problems.append(error)
@@ -112,11 +114,15 @@ def settle_left() -> list[str]:
     return lines
 
 
+def _connected(url: str) -> AbstractContextManager[Engine | None]:
+    return connect(url) if url else nullcontext()
+
+
 def main() -> None:
     """The child's own start: its journal, and its engine."""
     alone_with_its_parent()
     path, url, _ = sys.argv[1:]
-    with connect(url):
+    with _connected(url):
         pass  # it answers, and everything is loaded
     os.write(1, READY)
     if os.read(0, 1):
@@ -130,7 +136,7 @@ def _settled(path: str, url: str) -> bool:
     end = time.monotonic() + _PATIENCE
     while True:
         try:
-            with connect(url) as engine:
+            with _connected(url) as engine:
                 return not settle(engine, read_journal(path))
         except EngineUnavailable:
             if time.monotonic() > end:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import cast
 
 from holdfast.engine import rebuild as make
 from holdfast.engine.client import Engine
@@ -32,27 +33,28 @@ from holdfast.services.sandboxes import wait_until_ready
 _SKEW = 2.0
 
 
-def undo_all(engine: Engine, steps: Sequence[Undo]) -> list[str]:
+def undo_all(engine: Engine | None, steps: Sequence[Undo]) -> list[str]:
     """Undo everything, last first; what could not be undone, in words."""
     problems = _each(engine, [step for step in steps[-1:] if step.kind == "stopped"], {"stopped": _started})
     return [*problems, *_each(engine, reversed(steps), _UNDO)]
 
 
-def finish(engine: Engine, steps: Sequence[Undo]) -> list[str]:
+def finish(engine: Engine | None, steps: Sequence[Undo]) -> list[str]:
     """Remove what was kept of the old stack; what could not be removed, in words."""
     return _each(engine, steps, _FINISH)
 
 
-def settle(engine: Engine, record: Record) -> list[str]:
+def settle(engine: Engine | None, record: Record) -> list[str]:
     """Bring a restore whose process died to one of its two ends; what could not be done, in words."""
     return finish(engine, record.undos) if record.committed else undo_all(engine, record.undos)
 
 
-def _each(engine: Engine, steps: object, how: dict[str, Callable[[Engine, Undo], None]]) -> list[str]:
+def _each(engine: Engine | None, steps: Iterable[Undo], how: Mapping[str, Callable[[Engine, Undo], None]]) -> list[str]:
     problems = []
-    for step in steps:  # type: ignore[attr-defined]  # a sequence, or one reversed
+    for step in steps:
         try:
-            how.get(step.kind, _nothing)(engine, step)
+            # Where no engine is at hand, no step was taken that needs one.
+            how.get(step.kind, _nothing)(cast("Engine", engine), step)
         except (HoldfastError, OSError) as error:
             problems.append(f"{step.kind} {step.name}: {error}")
     return problems
@@ -177,4 +179,4 @@ _UNDO: dict[str, Callable[[Engine, Undo], None]] = {
     "container": _container,
     "databases": _databases,
 }
-_FINISH: dict[str, Callable[[Engine, Undo], None]] = {"swap": _old_tree, "databases": _drop_asides}
+_FINISH: dict[str, Callable[[Engine, Undo], None]] = {"tree": _tree, "swap": _old_tree, "databases": _drop_asides}

@@ -73,7 +73,7 @@ def plan_restore(
     SourceNotFound and SourceUnreadable for a database's container.
     """
     declared = stack_of(config, stack)
-    chosen = choose_point(repository, stack, point)
+    chosen = choose_point(repository, stack, point, host=config.hostname)
     return RestorePlan(
         stack=stack,
         point=chosen.id,

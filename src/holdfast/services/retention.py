@@ -4,14 +4,15 @@ Rules upheld here:
 - The plan is made anew under the exclusive lock, and nothing is forgotten that the new plan keeps.
 - What is told of a plan is what it does not know: proofs that cannot be read protect nothing.
 - Nothing is forgotten while a snapshot cannot be read: it might be the newest, or the only whole one.
-- Only restore points of the named stack are looked at; what restic made itself is never touched.
+- Only restore points of the named stack are looked at; what restic made itself is never touched. Where several hosts
+  have a stack of the name, the rules hold for each by itself.
 - Directories that were named on the command line share a stack, and nothing else: those of one host and one set of
   directories are decided by themselves, as restic does.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -20,6 +21,7 @@ from holdfast.errors import CorruptObject
 from holdfast.model.ids import PointId, SnapshotId
 from holdfast.model.snapshot import PATHS, RestorePoint, restore_points
 from holdfast.policy.incremental import depending
+from holdfast.policy.lineage import host_of, lineages, newest_of_hosts
 from holdfast.policy.retention import Decision, Rules, decide
 from holdfast.repository.forgotten import forget_snapshot
 from holdfast.repository.repository import Repository
@@ -66,13 +68,22 @@ def plan_retention(
     if rules.recovery_window is not None:
         needed = needed_points(repository, snapshots, rules.recovery_window, now=now())
     chains = depending([base for base, _ in bases_of(repository, snapshots, strict=True)])
+    needed = {**newest_of_hosts(points, now()), **needed}
+    apart = [] if stack == PATHS else lineages(points)
     decisions = [
         decision
-        for alike in (_alike(points) if stack == PATHS else [points])
+        for alike in (_alike(points) if stack == PATHS else apart)
         for decision in decide(alike, rules, now=now(), proven=proven, needed=needed, builds_on=chains)
     ]
     decisions.sort(key=lambda decision: (decision.time, decision.point), reverse=True)
-    return RetentionPlan(stack=stack, rules=rules, decisions=tuple(decisions), notes=tuple(map(str, found.damaged)))
+    notes = [*map(str, found.damaged), *_shared(stack, apart)]
+    return RetentionPlan(stack=stack, rules=rules, decisions=tuple(decisions), notes=tuple(notes))
+
+
+def _shared(stack: str, apart: Sequence[Sequence[RestorePoint]]) -> Iterator[str]:
+    if len(apart) > 1:
+        hosts = ", ".join(host_of(lineage[-1]) for lineage in apart)
+        yield f"several hosts back up a stack named {stack}: {hosts}; the rules hold for each of them by itself"
 
 
 def forget(

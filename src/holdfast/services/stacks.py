@@ -25,12 +25,13 @@ from holdfast.config.models import Config
 from holdfast.config.postgres import Postgres
 from holdfast.config.sources import Directory, Volume
 from holdfast.config.stack import SourceSpec, Stack
-from holdfast.errors import ConfigError, SourceNotFound, SourceUnreadable
+from holdfast.errors import ConfigError, SourceNotFound
 from holdfast.model.definition import KIND
 from holdfast.model.entry import Source
 from holdfast.model.ids import PointId, new_point_id
 from holdfast.repository.repository import Repository
 from holdfast.services.backup import BackupReport, OnProgress, Run, SourceReport
+from holdfast.services.failing import Failing
 from holdfast.services.outcomes import outcome
 from holdfast.sources.tree import TreeSource
 
@@ -184,6 +185,7 @@ def opened_source(config: Config, spec: SourceSpec) -> Iterator[Source]:
 def _volume_source(engine: Engine, spec: Volume) -> Source:
     from holdfast.engine.archive import ArchiveTree
     from holdfast.engine.volumes import find_volume, readable_directly
+    from holdfast.services.live_server import refuse_live_server
 
     volume = find_volume(engine, spec.name)
     refuse_live_server(engine, volume.name, volume.mountpoint)
@@ -197,34 +199,6 @@ def _volume_source(engine: Engine, spec: Volume) -> Source:
             hint="run as root on the Docker host, or remove exclude",
         )
     return ArchiveTree(engine, volume)
-
-
-def refuse_live_server(engine: Engine, name: str, mountpoint: str) -> None:
-    """Raise when a volume holds the files of a PostgreSQL server that runs. Raises: SourceUnreadable."""
-    from holdfast.engine.inventory import take_inventory
-    from holdfast.policy.stacks import is_postgres, writers_of
-
-    inventory = take_inventory(engine)
-    volume = next((v for v in inventory.volumes if v.name == name), None)
-    for container in writers_of(inventory, volume) if volume else ():
-        if container.running and is_postgres(container) and _holds_cluster(mountpoint):
-            raise SourceUnreadable(
-                "the volume holds the files of a running PostgreSQL server, which change while they are read",
-                which=name,
-                wanted="a dump",
-                found=f"container {container.name}",
-                hint=f"name it under postgres (container: {container.name}), and remove it from volumes",
-            )
-
-
-def _holds_cluster(mountpoint: str) -> bool:
-    """Whether a data directory lies in it: at its top, in `data`, or in `18/docker` as newer images have it."""
-    try:
-        below = [entry.path for entry in os.scandir(mountpoint) if entry.is_dir(follow_symlinks=False)]
-    except OSError:
-        return True  # it cannot be looked into: the container that runs decides
-    folders = [mountpoint, *below, *(os.path.join(path, "docker") for path in below)]
-    return any(os.path.exists(os.path.join(folder, "global", "pg_control")) for folder in folders)
 
 
 def sizes_before(repository: Repository, plan: BackupPlan) -> dict[str, int]:
@@ -277,22 +251,25 @@ def back_up(
     allow_empty: bool = False,
     on_progress: OnProgress | None = None,
 ) -> BackupReport:
-    """Plan a stack's backup and capture every source, one group after the other.
+    """Plan a stack's backup and capture every source, one group after the other, also when one before it failed.
 
     What an earlier run left held is let go first. Files that could not be read are the report's `problem`, and
     remembered as one. Raises: as the two; SourceBusy while another backup of it runs.
     """
     with outcome("backup", stack) as ending, only_one(config, stack):
         plan = plan_backup(config, stack, now=now())
-        sources = tuple(
-            report
-            for group in plan.groups
-            for report in capture_group(
-                config, repository, plan, group, allow_empty=allow_empty, on_progress=on_progress
-            )
-        )
+        sources: list[SourceReport] = []
+        failing = Failing()
+        for group in plan.groups:
+            with failing.alone(", ".join(group)):
+                sources += capture_group(
+                    config, repository, plan, group, allow_empty=allow_empty, on_progress=on_progress
+                )
+        failing.end(len(sources), len(plan.sources), f"restore point {plan.point} of {stack}")
         seconds = (now() - plan.started).total_seconds()
-        report = BackupReport(stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=sources)
+        report = BackupReport(
+            stack=stack, point=plan.point, started=plan.started, seconds=seconds, sources=tuple(sources)
+        )
         ending.problem = report.problem
     return report
 

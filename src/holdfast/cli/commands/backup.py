@@ -58,13 +58,17 @@ def command(
     else:
         from holdfast.cli.stack import back_up_stacks
 
-        reports = back_up_stacks(access, stacks, allow_empty=allow_empty, on_progress=on_progress)
+        def show(report: BackupReport) -> None:
+            progress.clear()
+            if not access.json:
+                show_report(report)
+
+        reports = back_up_stacks(access, stacks, allow_empty=allow_empty, on_progress=on_progress, show=show)
     progress.clear()
     if access.json:
         text.show_json(reports)
-    else:
-        for report in reports:
-            show_report(report)
+    elif paths:
+        show_report(reports[0])
     return INCOMPLETE if any(report.incomplete for report in reports) else 0
 
 
