@@ -151,7 +151,8 @@ def _restore_command(access: Access, planned: PitrPlan) -> str:
     fixed = [os.path.abspath(sys.argv[0]), "wal", "get"]
     if access.config_path is not None:
         fixed += ["--config", os.path.abspath(access.config_path)]
-    return f'{shlex.join(fixed)} --system {planned.facts.system} %f "%p"'
+    timeline = planned.plan.history.timeline
+    return f'{shlex.join(fixed)} --system {planned.facts.system} --timeline {timeline} %f "%p"'
 
 
 def _show(planned: PitrPlan, report: PitrReport, place: str, to: str | None) -> None:

@@ -224,9 +224,10 @@ def expire_by_configuration(access: Access, *, dry_run: bool) -> list[WalExpiryR
 @command.command()
 @repository_options
 @click.option("--system", required=True, metavar="ID", help="The cluster's system identifier.")
+@click.option("--timeline", type=click.IntRange(min=1), help="Only what belongs to the history of this timeline.")
 @click.argument("name")
 @click.argument("target", type=click.Path(dir_okay=False))
-def get(access: Access, system: str, name: str, target: str) -> None:
+def get(access: Access, system: str, timeline: int | None, name: str, target: str) -> None:
     """Fetch one WAL file, as a restore_command: holdfast wal get --system ID %f "%p".
 
     Exit status 1 means that the archive does not hold it, 126 that it could not be fetched: PostgreSQL goes on after
@@ -236,7 +237,7 @@ def get(access: Access, system: str, name: str, target: str) -> None:
 
     try:
         with access.open() as repository:
-            fetch(repository, system, name, os.path.abspath(target))
+            fetch(repository, system, name, os.path.abspath(target), timeline=timeline)
     except WalMissing as error:
         text.tell(f"holdfast: {error}")
         raise click.exceptions.Exit(1) from error
