@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.errors import RestoreError
@@ -121,15 +121,16 @@ def worlds(draw: st.DrawFn) -> tuple[list[WalName], list[TimelineHistory], list[
         holes, end = draw(st.frozensets(st.integers(first, LAST), max_size=2)), draw(st.integers(first, LAST))
         names += [named(timeline, number) for number in range(first, end) if number not in holes]
         names += [found for found in [parse_wal_name(f"{timeline:08X}.history")] if found and timeline > 1]
-        for number in draw(st.lists(st.integers(first, LAST - 2), max_size=3, unique=True)):
+        for number in draw(st.lists(st.integers(first, LAST - 2), max_size=4, unique=True)):
             wrong = timedelta(hours=draw(st.sampled_from([0, 0, 0, -30, 30])))
             made = base(number, timeline)
             bases[made.snapshot] = dataclasses.replace(
-                made, stopped=made.stopped + wrong, lost=draw(st.integers(0, 6)) == 0
+                made, stopped=made.stopped + wrong, lost=draw(st.integers(0, 3)) == 0
             )
     return names, [histories[timeline] for timeline in histories if timeline > 1], list(bases.values())
 
 
+@settings(max_examples=400)
 @given(worlds(), WINDOWS, st.data())
 def test_with_several_timelines_holes_and_wrong_clocks_nothing_inside_the_window_is_lost(
     world: tuple[list[WalName], list[TimelineHistory], list[BaseBackup]], window: Duration, data: st.DataObject
