@@ -91,6 +91,15 @@ def test_another_timelines_segments_behind_it_go_too(repository: Repository, tmp
     assert os.listdir(tmp_path / "ahead") == []
 
 
+def test_what_is_of_another_branch_does_not_come_along(repository: Repository, tmp_path: Path) -> None:
+    """The old primary went on after segment 4, where timeline 2 begins: nobody would check again what lies there."""
+    archive = WalArchive(repository.store, repository.key, SYSTEM)
+    switch = f"{WalSegment(1, 4, SIZE).begin + 100:016X}"
+    _put(archive, "00000002.history", f"1\t{switch[:8].lstrip('0') or 0}/{switch[8:]}\tno recovery target\n".encode())
+    fetch_with_next(repository, SYSTEM, _name(1), str(tmp_path / "target"), str(tmp_path / "ahead"), timeline=2)
+    assert sorted(os.listdir(tmp_path / "ahead")) == [_name(2), _name(3)]
+
+
 def test_without_a_folder_the_file_itself_comes(
     repository: Repository, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -122,3 +122,27 @@ def test_content_of_another_length_is_damage(archive: WalArchive, tmp_path: Path
         bring_all(archive, JOBS[:1], str(tmp_path))
     with pytest.raises(CorruptObject):
         archive.read(NAMES[0])
+
+
+def test_a_server_that_fetches_for_a_timeline_gets_nothing_of_another_branch(tmp_path: Path) -> None:
+    repository = new_repository_on(MemoryStore())
+    archive = WalArchive(repository.store, repository.key, SYSTEM)
+    history = named("00000002.history")
+    text = b"1\t0/380000\tbecause\n"
+    archive.put(history, text, header_for(SYSTEM, history, text))
+    for number in (2, 3, 4):
+        name = named(f"{1:08X}{0:08X}{number:08X}")
+        data = segment_bytes(number)
+        archive.put(name, data, header_for(SYSTEM, name, data))
+
+    def given(number: int, timeline: int | None) -> bool:
+        try:
+            name = f"{1:08X}{0:08X}{number:08X}"
+            wal_restore.fetch(repository, SYSTEM, name, str(tmp_path / "target"), timeline=timeline)
+        except WalMissing:
+            return False
+        return True
+
+    assert [given(number, 2) for number in (2, 3, 4)] == [True, False, False], "the fork lies in the third"
+    assert [given(number, 1) for number in (2, 3, 4)] == [True, True, True]
+    assert given(4, None)

@@ -96,6 +96,40 @@ def test_a_database_whose_removal_begins_while_rows_are_recorded(
     assert recorded.changing == ("going",)
 
 
+def test_tables_come_and_go_and_queues_fill_and_empty_while_rows_are_recorded(make_site: MakeSite) -> None:
+    """Neither is an error, and what only looks the same before and after is not compared."""
+    site = make_site()
+    site.cluster.sql("CREATE TABLE queue (n int)")
+    site.cluster.sql(
+        "DO $$ BEGIN FOR i IN 1..60 LOOP EXECUTE format('CREATE TABLE s%s AS SELECT generate_series(1, 500) n', i);"
+        " END LOOP; END $$"
+    )
+    stop = threading.Event()
+
+    def churn(*statements: str) -> None:
+        while not stop.is_set():
+            site.cluster.sql(";".join(statements))
+
+    work = (
+        ("CREATE TABLE s0 AS SELECT 1 AS n", "DROP TABLE s0"),
+        ("BEGIN", "CREATE TABLE s99 (n int)", "COMMIT", "DROP TABLE s99"),
+    )
+    queue = ("BEGIN", "INSERT INTO queue VALUES (1)", "COMMIT", "DELETE FROM queue")
+    threads = [threading.Thread(target=churn, args=statements) for statements in (*work, queue)]
+    for thread in threads:
+        thread.start()
+    try:
+        with server_of(site.config, site.source.spec) as server:
+            recorded = [canary.record_canary(server, f"p{number}") for number in range(4)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert [one.canary.quiet for one in recorded] == [False] * 4
+    assert all("postgres public.queue" in one.changing for one in recorded)
+    assert not [name for one in recorded for name in one.changing if name == "postgres public.t"]
+
+
 def test_databases_come_and_go_during_a_base_backup(make_site: MakeSite) -> None:
     site = make_site()
     stop = threading.Event()

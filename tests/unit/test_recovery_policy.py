@@ -243,7 +243,7 @@ def test_a_base_after_the_fork_does_not_lie_on_the_new_timeline() -> None:
     assert plan.base.start // SIZE == 3
     plan = plan_recovery([base(3), base(6)], found, RecoveryTarget(TargetKind.LATEST, timeline=1), commits)
     assert plan.base.start // SIZE == 6
-    with pytest.raises(TargetOutOfRange, match="timeline 9"):
+    with pytest.raises(TargetOutOfRange, match="timeline 9: wanted one of 1, 2"):
         plan_recovery([base(3)], found, RecoveryTarget(TargetKind.LATEST, timeline=9), commits)
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from holdfast.errors import RestoreError
@@ -101,6 +102,54 @@ def test_what_could_be_recovered_inside_the_window_still_can(
     again = expire(left, after, kept, window, now=NOW)
     assert all(decision.keep for decision in again), "planned anew, nothing more goes"
     assert set(bases_for_window(kept, after, window, now=NOW)) == set(needed) & {found.snapshot for found in kept}
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> tuple[list[WalName], list[TimelineHistory], list[BaseBackup]]:
+    """Up to three timelines, forked from any of the others, each with holes and an end of its own; some base backups
+    of a server whose clock was wrong, some that lost what they build on."""
+    histories = {1: TimelineHistory(1)}
+    for timeline in range(2, 2 + draw(st.integers(0, 2))):
+        parent = draw(st.sampled_from(sorted(histories)))
+        begun = histories[parent].switches[-1].at // SIZE if histories[parent].switches else 0
+        fork = draw(st.integers(begun + 1, LAST - 3))
+        switches = (*histories[parent].switches, Switch(parent, Lsn(fork * SIZE + 99)))
+        histories[timeline] = TimelineHistory(timeline, switches)
+    names, bases = [], {}
+    for timeline, history in histories.items():
+        first = history.switches[-1].at // SIZE if history.switches else 1
+        holes, end = draw(st.frozensets(st.integers(first, LAST), max_size=2)), draw(st.integers(first, LAST))
+        names += [named(timeline, number) for number in range(first, end) if number not in holes]
+        names += [found for found in [parse_wal_name(f"{timeline:08X}.history")] if found and timeline > 1]
+        for number in draw(st.lists(st.integers(first, LAST - 2), max_size=4, unique=True)):
+            wrong = timedelta(hours=draw(st.sampled_from([0, 0, 0, -30, 30])))
+            made = base(number, timeline)
+            bases[made.snapshot] = dataclasses.replace(
+                made, stopped=made.stopped + wrong, lost=draw(st.integers(0, 3)) == 0
+            )
+    return names, [histories[timeline] for timeline in histories if timeline > 1], list(bases.values())
+
+
+@settings(max_examples=400)
+@given(worlds(), WINDOWS, st.data())
+def test_with_several_timelines_holes_and_wrong_clocks_nothing_inside_the_window_is_lost(
+    world: tuple[list[WalName], list[TimelineHistory], list[BaseBackup]], window: Duration, data: st.DataObject
+) -> None:
+    names, histories, bases = world
+    before = stock_of(names, histories, segment_size=SIZE)
+    needed = bases_for_window(bases, before, window, now=NOW)
+    others = data.draw(st.sets(st.sampled_from([found.snapshot for found in bases]))) if bases else set()
+    kept = [found for found in bases if found.snapshot in needed or found.snapshot in others]
+    decisions = expire(names, before, kept, window, now=NOW)
+    left = [name for name in names if name.text in {n for d in decisions if d.keep for n in d.names}]
+    after = stock_of(left, histories, segment_size=SIZE)
+    assert [is_recoverable(found, after) for found in kept] == [is_recoverable(found, before) for found in kept]
+    begin = max(window.before(NOW), START)
+    when = begin + (NOW - begin) * data.draw(st.floats(0, 1))
+    for timeline in (1, 2, 3):
+        if reachable(bases, before, when, timeline):
+            assert reachable(kept, after, when, timeline), (when, timeline)
+    assert all(decision.keep for decision in expire(left, after, kept, window, now=NOW))
 
 
 @given(NUMBERS, FORKS, BASES)

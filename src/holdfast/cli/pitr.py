@@ -166,8 +166,8 @@ def _restore_command(access: Access, planned: PitrPlan) -> str:
     fixed = [os.path.abspath(sys.argv[0]), "wal", "get"]
     if access.config_path is not None:
         fixed += ["--config", os.path.abspath(access.config_path)]
-    get = f'{shlex.join(fixed)} --system {planned.facts.system} --ahead {WAL_FOLDER} %f "%p"'
-    return f'mv "{WAL_FOLDER}/%f" "%p" 2>/dev/null || {get}'
+    get = f"{shlex.join(fixed)} --system {planned.facts.system} --timeline {planned.plan.history.timeline}"
+    return f'mv "{WAL_FOLDER}/%f" "%p" 2>/dev/null || {get} --ahead {WAL_FOLDER} %f "%p"'
 
 
 def _show(planned: PitrPlan, report: PitrReport, place: str, to: str | None) -> None:

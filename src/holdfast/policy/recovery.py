@@ -55,7 +55,7 @@ def plan_recovery(
     for possible in usable:
         by_history.setdefault(possible.history.timeline, []).append(possible)
     if not by_history:
-        raise TargetOutOfRange("no base backup lies on this timeline", which=f"timeline {target.timeline}")
+        raise _no_such_timeline(bases, stock, target)
     meant, *others = by_history.values()
     try:
         return _along_one(meant, target, last_commit, records)
@@ -175,7 +175,7 @@ def _last_resort(
                 return RecoveryPlan(base, target, possible.history, segments, None, possible)
             return RecoveryPlan(base, target, possible.history, reached.segments, reached.partial, possible)
     if not found:
-        raise TargetOutOfRange("no base backup lies on this timeline", which=f"timeline {target.timeline}")
+        raise _no_such_timeline(bases, stock, target)
     raise _incomplete(found[0], stock)
 
 
@@ -197,6 +197,16 @@ def _is_before(possible: Possible, target: RecoveryTarget) -> bool:
     if target.time is not None:
         return target.time < possible.base.stopped
     return target.lsn is not None and target.lsn < possible.base.stop
+
+
+def _no_such_timeline(bases: Sequence[BaseBackup], stock: Stock, target: RecoveryTarget) -> TargetOutOfRange:
+    known = sorted({history.timeline for base in bases for history in descendants(stock, base.timeline, base.stop)})
+    return TargetOutOfRange(
+        "no base backup lies on this timeline",
+        which=f"timeline {target.timeline}",
+        wanted=f"one of {', '.join(map(str, known))}",
+        hint="holdfast wal status",
+    )
 
 
 def _incomplete(possible: Possible, stock: Stock) -> RestoreError:

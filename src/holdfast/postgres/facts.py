@@ -4,6 +4,8 @@ Rules upheld here:
 - The digest of a table does not depend on the order of its rows, on the client, or on settings of the session.
 - What a restore may rightly give differently is left out: materialized views (they are computed anew), members of
   extensions (their scripts bring them), temporary tables.
+- A table that is dropped while others are counted is no error: it is gone, and a base backup is worth having all the
+  same.
 """
 
 from __future__ import annotations
@@ -34,6 +36,17 @@ WHERE c.relkind = 'r' AND c.relpersistence <> 't'
   AND NOT EXISTS (SELECT 1 FROM pg_depend d
                   WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
 """
+_LOCK = """
+DO $holdfast$ DECLARE found record; BEGIN
+  FOR found IN {tables} LOOP
+    BEGIN
+      EXECUTE format('LOCK TABLE ONLY %s IN ACCESS SHARE MODE', found.ident);
+    EXCEPTION WHEN undefined_table OR invalid_schema_name OR wrong_object_type THEN NULL;
+    END;
+  END LOOP;
+END $holdfast$
+"""
+_LOCKED = " AND c.oid IN (SELECT relation FROM pg_locks WHERE pid = pg_backend_pid() AND mode = 'AccessShareLock')"
 
 
 def prepare(session: Session) -> None:
@@ -42,9 +55,15 @@ def prepare(session: Session) -> None:
         session.execute(f"SET {name} = '{value}'")
 
 
-def table_facts(session: Session, *, digest: bool, logged: bool = False) -> tuple[TableFacts, ...]:
-    """Every table of the session's database; `digest` False counts only, `logged` leaves unlogged tables out."""
+def table_facts(session: Session, *, digest: bool, logged: bool = False, lock: bool = False) -> tuple[TableFacts, ...]:
+    """Every table of the session's database; `digest` False counts only, `logged` leaves unlogged tables out.
+
+    `lock`, in a transaction: tables that are dropped meanwhile are left out, and no error.
+    """
     tables = f"{_TABLES} AND c.relpersistence <> 'u'" if logged else _TABLES
+    if lock:
+        session.execute(_LOCK.format(tables=tables))
+        tables += _LOCKED
     found = sorted(session.query(tables), key=lambda row: (row["schema"], row["table"]))
     return tuple(
         TableFacts(schema=row["schema"], table=row["table"], rows=count, digest=value)
@@ -64,7 +83,7 @@ def _database_facts(server: Server, name: str, *, digest: bool, logged: bool) ->
     with server.session(name) as session:
         session.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         prepare(session)
-        return DatabaseFacts(name=name, tables=table_facts(session, digest=digest, logged=logged))
+        return DatabaseFacts(name=name, tables=table_facts(session, digest=digest, logged=logged, lock=True))
 
 
 def databases(session: Session) -> list[str]:

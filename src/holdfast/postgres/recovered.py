@@ -110,6 +110,8 @@ def _compare_rows(facts: BaseFacts, server: Server) -> tuple[str, list[str]]:
         said += f", {many(len(left_out), 'table')} not compared: written meanwhile"
     expected = PostgresFacts(version=facts.version, databases=wanted, roles=facts.roles, user=facts.user)
     present = msgspec.structs.replace(found, databases=_without(found.databases, left_out))
+    if facts.canary is not None and not facts.canary.quiet:  # tables came and went while the others were recorded
+        present = msgspec.structs.replace(present, databases=_only(present.databases, wanted))
     return said, differences(expected, present)
 
 
@@ -140,6 +142,16 @@ def _without(databases: tuple[DatabaseFacts, ...], left_out: Collection[str]) ->
         )
         for database in databases
         if database.name not in left_out
+    )
+
+
+def _only(databases: tuple[DatabaseFacts, ...], wanted: tuple[DatabaseFacts, ...]) -> tuple[DatabaseFacts, ...]:
+    known = {(database.name, t.schema, t.table) for database in wanted for t in database.tables}
+    return tuple(
+        DatabaseFacts(
+            name=database.name, tables=tuple(t for t in database.tables if (database.name, t.schema, t.table) in known)
+        )
+        for database in databases
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import secrets
 from typing import Any, Protocol
 
@@ -24,9 +25,9 @@ _DENIED = (
     "authentication failed",
     "no pg_hba.conf entry",
     "permission denied",
-    "does not exist",
     "not permitted to log in",
 )
+_UNKNOWN = re.compile(r'(?:role|database) "[^"]*" does not exist')
 
 
 class Session(Protocol):
@@ -136,7 +137,7 @@ class PsycopgSession:
 def translate(error: CommandFailed, which: str) -> HoldfastError:
     """What a failed session means: refused, unreachable, or a statement that failed."""
     found = " ".join((error.found or "").split())
-    if any(words in found for words in _DENIED):
+    if any(words in found for words in _DENIED) or _UNKNOWN.search(found):
         hint = "check user and password_file of this source in the configuration"
         return DatabaseDenied("the database server refuses the connection", which=which, found=found, hint=hint)
     connecting = ("connection", "could not connect", "starting up", "shutting down", "terminating")

@@ -3,6 +3,7 @@
 Rules upheld here:
 - The file that was asked for comes first, and its outcome is the answer. What follows it is a convenience: a segment
   that is not archived, not whole, or has no room is left until it is asked for, which then says why.
+- What belongs to another branch than the recovery's is not brought along: the server does not ask again.
 - A segment appears in the folder whole and durable, or not at all: the server takes whatever has the name, and what is
   cut off would end its recovery early. Partial segments are never fetched ahead.
 - The folder holds at most `AHEAD` bytes of what comes next: what lies behind what was asked for is removed.
@@ -28,12 +29,14 @@ _HEAD = 64
 """Bytes of a segment that tell the size of segments."""
 
 
-def fetch_with_next(repository: Repository, system: str, name: str, target: str, folder: str) -> None:
+def fetch_with_next(
+    repository: Repository, system: str, name: str, target: str, folder: str, *, timeline: int | None = None
+) -> None:
     """Write one WAL file to a path, and the segments that follow it into a folder, which is made.
 
-    Raises: as `wal_restore.fetch`.
+    With a timeline only what belongs to its history. Raises: as `wal_restore.fetch`.
     """
-    fetch(repository, system, name, target)
+    fetch(repository, system, name, target, timeline=timeline)
     parsed = parse_wal_name(name)
     if parsed is None or parsed.kind is not WalKind.SEGMENT:
         return
@@ -50,18 +53,18 @@ def fetch_with_next(repository: Repository, system: str, name: str, target: str,
         return
     following = [WalSegment(first.timeline, first.number + more, first.size) for more in _numbers(first.size)]
     with ThreadPoolExecutor(FETCHING, "ahead") as pool:
-        list(pool.map(lambda segment: _fetch_ahead(repository, system, segment.name, folder), following))
+        list(pool.map(lambda segment: _fetch_ahead(repository, system, segment.name, folder, timeline), following))
 
 
 def _numbers(size: int) -> range:
     return range(1, AHEAD // size + 1)
 
 
-def _fetch_ahead(repository: Repository, system: str, name: str, folder: str) -> None:
+def _fetch_ahead(repository: Repository, system: str, name: str, folder: str, timeline: int | None) -> None:
     target = os.path.join(folder, name)
     if not os.path.exists(target):
         with suppress(HoldfastError):  # told when the server asks for it
-            fetch(repository, system, name, target, whole=True)
+            fetch(repository, system, name, target, timeline=timeline, whole=True)
 
 
 def _sweep(folder: str, name: str) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.errors import RestoreError, WalMissing
+from holdfast.model.timeline import TimelineHistory
 from holdfast.model.wal import DEFAULT_SEGMENT_SIZE, Lsn, WalKind, WalName, WalSegment, history_name, parse_wal_name
 from holdfast.policy.recovery_targets import RecoveryPlan
 from holdfast.policy.wal import Stock
@@ -36,10 +37,13 @@ Watch = Callable[[str, memoryview], None]
 """Sees each piece of a file on its way, with the file's name. Called from several threads."""
 
 
-def fetch(repository: Repository, system: str, name: str, target: str, *, whole: bool = False) -> None:
+def fetch(
+    repository: Repository, system: str, name: str, target: str, *, timeline: int | None = None, whole: bool = False
+) -> None:
     """Write one WAL file to a path. A segment that is archived only as far as it was written is given as that.
 
-    With `whole` such a one is missing.
+    With a timeline only what belongs to its history: where a segment is missing PostgreSQL asks for that of an older
+    timeline, on which a server that was left behind may have gone on. With `whole` a partial segment is missing.
 
     Raises: WalMissing when the archive does not hold it; CorruptObject, RestoreError, the store's errors.
     """
@@ -55,8 +59,21 @@ def fetch(repository: Repository, system: str, name: str, target: str, *, whole:
         _, data = archive.read(partial_of(parsed))
     head = segment_head(data) if parsed.kind is WalKind.SEGMENT else None
     if head is not None:
+        if timeline is not None:
+            _require_of_history(archive, timeline, parsed, head.segment_size)
         refuse_foreign(data, Lsn(head.begin))
     _write(target, data)
+
+
+def _require_of_history(archive: WalArchive, timeline: int, name: WalName, size: int) -> None:
+    history = archive.history(timeline) if timeline > 1 else TimelineHistory(1)
+    owner = history.owner(name.segment(size).number, size)
+    if owner != name.timeline:
+        raise WalMissing(
+            "this WAL file is of another branch",
+            which=name.text,
+            wanted=f"timeline {owner}, to which it belongs in the history of {timeline}",
+        )
 
 
 def prefetch(

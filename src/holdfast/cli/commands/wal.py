@@ -224,10 +224,11 @@ def expire_by_configuration(access: Access, *, dry_run: bool) -> list[WalExpiryR
 @command.command(short_help="Fetch one WAL file: the restore_command.")
 @repository_options
 @click.option("--system", required=True, metavar="ID", help="The cluster's system identifier.")
+@click.option("--timeline", type=click.IntRange(min=1), help="Only what belongs to the history of this timeline.")
 @click.option("--ahead", metavar="DIR", type=click.Path(file_okay=False), help="Fetch the next segments to here, too.")
 @click.argument("name")
 @click.argument("target", type=click.Path(dir_okay=False))
-def get(access: Access, system: str, ahead: str | None, name: str, target: str) -> None:
+def get(access: Access, system: str, timeline: int | None, ahead: str | None, name: str, target: str) -> None:
     """Fetch one WAL file, as a restore_command: holdfast wal get --system ID %f "%p".
 
     With --ahead a server that replays much gets the next 256 MiB with the file that it asks for, and takes them from
@@ -242,9 +243,11 @@ def get(access: Access, system: str, ahead: str | None, name: str, target: str) 
     try:
         with access.open() as repository:
             if ahead is None:
-                fetch(repository, system, name, os.path.abspath(target))
+                fetch(repository, system, name, os.path.abspath(target), timeline=timeline)
             else:
-                fetch_with_next(repository, system, name, os.path.abspath(target), os.path.abspath(ahead))
+                fetch_with_next(
+                    repository, system, name, os.path.abspath(target), os.path.abspath(ahead), timeline=timeline
+                )
     except WalMissing as error:
         text.tell(f"holdfast: {error}")
         raise click.exceptions.Exit(1) from error
