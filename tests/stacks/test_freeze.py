@@ -217,10 +217,8 @@ def test_hooks_run_around_the_hold_and_a_failing_one_stops_it(project: Project) 
     more = f"{{container: {project.name}-app-1, pre: [sh, -c, 'echo x > /tmp/f'], post: [rm, /tmp/f]}}"
     configured(project, volume, "discover: false", hook.replace("[{", f"[{more}, {{") % (project.name, "echo"))
     project.run("backup", project.name, "--config", config)
-    assert (
-        app.exec_run("cat /tmp/f /tmp/said").output
-        == b"cat: can't open '/tmp/f': No such file or directory\npre\npost\npost\n"
-    )
+    assert app.exec_run("test -e /tmp/f").exit_code == 1
+    assert app.exec_run("cat /tmp/said").output == b"pre\npost\npost\n"
     app.exec_run("sh -c 'echo pre > /tmp/said; echo post >> /tmp/said'")
     configured(project, volume, "quiesce: pause", hook % (project.name, "'echo pre >> /tmp/said; echo no >&2; exit 7'"))
     said = project.run("backup", project.name, "--config", config, code=35)

@@ -87,6 +87,20 @@ def test_a_container_that_is_paused() -> None:
     )
 
 
+def test_a_directory_in_use_outside_the_stack() -> None:
+    def problems(source: str) -> tuple[str, ...]:
+        stranger = container(name="other", mounts=(FoundMount("bind", None, source, "/d"),), labels={})
+        state = host(
+            inventory=Inventory((stranger,)), targets={"path:/srv/data": "holds data"}, free={"path:/srv/data": 100}
+        )
+        return plan(state, replace=True, sizes={"path:/srv/data": 1})
+
+    assert "path:/srv/data is in use by container other" in problems("/srv/data/sub")[0]
+    assert "path:/srv/data is in use by container other" in problems("/srv")[0]
+    assert problems("/srv/database") == ()
+    assert problems("/") == ()
+
+
 def test_a_container_that_would_be_gone_when_it_is_stopped() -> None:
     state = host(inventory=Inventory((container(goes_when_stopped=True),)))
     assert plan(state) == ("container app is removed as soon as it stops (--rm): stop it yourself",)

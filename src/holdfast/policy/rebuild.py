@@ -15,7 +15,7 @@ from typing import Any, Literal
 import msgspec
 
 from holdfast.model.definition import ContainerDefinition, StackDefinition
-from holdfast.model.inventory import PROJECT, Inventory, namespaces_of
+from holdfast.model.inventory import PROJECT, FoundContainer, Inventory, namespaces_of
 from holdfast.policy.stacks import is_below
 
 EMPTY = "an empty directory: containers mount it, and it was not backed up"
@@ -172,9 +172,17 @@ def _collisions(definition: StackDefinition, host: HostState) -> Iterator[str]:
     for container in host.inventory.containers:
         foreign = container.name not in wanted and container.running
         used = [f"volume:{m.volume}" for m in container.mounts if m.volume and foreign]
-        for label in sorted(volumes & set(used)):
+        paths = [label for label in host.targets if foreign and _mounted(label, container)]
+        for label in sorted({*volumes & set(used), *paths}):
             if host.targets.get(label) == "holds data":
                 yield f"{label} is in use by container {container.name}, which is not of this stack: stop it"
+
+
+def _mounted(label: str, container: FoundContainer) -> bool:
+    """Whether a container mounts a directory that is restored, or a part of it; one that mounts all of `/` looks on."""
+    kind, _, path = label.partition(":")
+    binds = (m.source for m in container.mounts if m.kind == "bind" and m.source != "/")
+    return kind == "path" and any(is_below(source, path) or is_below(path, source) for source in binds)
 
 
 def _project_of(definition: StackDefinition, name: str) -> str | None:
