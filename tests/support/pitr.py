@@ -116,12 +116,14 @@ stacks:
         if self.via == "archive":
             self.cluster.sql("SELECT pg_switch_wal()")
         deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            end = self.status().exposure.archived_to
-            if end is not None and Lsn.parse(end) >= lsn:
-                return
-            time.sleep(0.2)
-        raise AssertionError(self.status())
+        with self.open() as repository:  # once: a password must not be guessed, and takes its time
+            while time.monotonic() < deadline:
+                status = wal_status(self.config, repository, self.source, now=now())
+                end = status.exposure.archived_to
+                if end is not None and Lsn.parse(end) >= lsn:
+                    return
+                time.sleep(0.1)
+        raise AssertionError(status)
 
     def start(self, folder: Path) -> Cluster:
         """Start what was restored into `data` of a folder, and wait until it is promoted."""

@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from holdfast.services.combining import Combine
     from holdfast.services.pitr import PitrReport
     from holdfast.services.pitr_plan import PitrPlan
+_THEN = {
+    "promote": "then is a server of its own",
+    "pause": "then waits for reading; SELECT pg_wal_replay_resume() makes it a server of its own",
+    "shutdown": "then shuts down, as often as it is started, until its recovery settings are changed",
+}
 
 T = TypeVar("T")
 
@@ -179,8 +184,8 @@ def _show(planned: PitrPlan, report: PitrReport, place: str, to: str | None) -> 
     )
     for note in (*restored.notes, *report.notes):
         text.show(f"  note: {note}")
-    if planned.facts.image and to is None:
-        text.show(f"next: start {planned.facts.image} on it; it recovers by itself, then is a server of its own")
-    else:
-        text.show(f"next: pg_ctl -D {report.directory} start; it recovers by itself, then is a server of its own")
+    start = f"start {planned.facts.image} on it"
+    if not planned.facts.image or to is not None:
+        start = f"pg_ctl -D {report.directory} start"
+    text.show(f"next: {start}; it recovers by itself, {_THEN[planned.action]}")
     text.show("archiving is off in it: once it takes over, holdfast wal setup --apply and a new holdfast backup")

@@ -17,7 +17,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from io import FileIO
 
@@ -35,6 +35,9 @@ from holdfast.store.base import Bytes
 WORKERS = 4
 _IN_MEMORY = 256 << 20
 """Bytes of segments that are worked on at the same time."""
+
+_AT_A_TIME = 64
+"""Files of which is asked at a time whether they are archived already."""
 
 Outcome = Stored | HoldfastError | None
 """What became of a file: None when it was not tried, for the store was away."""
@@ -80,8 +83,7 @@ class Shipper:
         todo = [file for file in waiting if self._confirmed.get(file.name.text) != _mark(file)]
         self._suspect_partials(todo)
         this, outcomes = ShippingRound(self._workers), list[tuple[Waiting, Outcome]]()
-        histories = [file for file in todo if file.name.kind is WalKind.HISTORY]
-        for group in (histories, *self._known_first([file for file in todo if file.name.kind is not WalKind.HISTORY])):
+        for group in self._groups(todo, this):
             with ThreadPoolExecutor(self._workers_for(group), "wal") as pool:
                 for file, outcome in zip(group, pool.map(lambda one: self._try(one, this), group), strict=True):
                     outcomes.append((file, outcome))
@@ -99,17 +101,23 @@ class Shipper:
         largest = max((file.size for file in group), default=1)
         return max(1, min(self._workers, _IN_MEMORY // max(largest, 1)))
 
-    def _known_first(self, files: list[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
-        """Those whose names are archived already, and the others. One alone has nothing to wait for."""
-        if len(files) < 2:
-            return files, []
+    def _groups(self, todo: list[Waiting], this: ShippingRound) -> Iterator[list[Waiting]]:
+        """Histories, then the others, some at a time: those whose names are archived already before the new ones."""
+        yield [file for file in todo if file.name.kind is WalKind.HISTORY]
+        others = [file for file in todo if file.name.kind is not WalKind.HISTORY]
+        for at in range(0, len(others), _AT_A_TIME):
+            some = others[at : at + _AT_A_TIME]
+            known = self._known(some) if len(some) > 1 and not this.is_over else set()
+            yield [file for file in some if file.name.text in known]
+            yield [file for file in some if file.name.text not in known]
+
+    def _known(self, files: list[Waiting]) -> set[str]:
         try:
             with ThreadPoolExecutor(self._workers, "wal") as pool:
                 there = list(pool.map(lambda file: self._archive.has(file.name), files))
         except HoldfastError:
-            return files, []  # the store is away: the first one finds that out
-        known = [file for file, found in zip(files, there, strict=True) if found]
-        return known, [file for file, found in zip(files, there, strict=True) if not found]
+            return set()  # the store is away: the first one finds that out
+        return {file.name.text for file, found in zip(files, there, strict=True) if found}
 
     def _try(self, file: Waiting, this: ShippingRound) -> Outcome:
         if this.is_over or this.diverged(file.name):

@@ -170,15 +170,22 @@ def _to_be_shipped(source: WalSource, waiting: Sequence[Waiting]) -> list[Waitin
 
 
 def _compared(state: SpoolState | None, source: WalSource, archive: WalArchive | None) -> SpoolState | None:
-    """With the first file that is archived with other content. One that is the same was just shipped."""
+    """With the first file that is archived with other content. One that is the same was just shipped.
+
+    Only the first of each timeline can be: what is before it was shipped, what is behind it waits.
+    """
     if state is None or archive is None:
         return state
     try:
+        first: dict[int, Waiting] = {}
         for file in _to_be_shipped(source, source.spool.waiting()):
+            first.setdefault(file.name.timeline, file)
+        for file in first.values():
             if archive.has(file.name):
                 with open(file.path, "rb") as content:
                     differs = content.read() != archive.read(file.name)[1]
-                return msgspec.structs.replace(state, differs=file.name.text if differs else "")
+                if differs:
+                    return msgspec.structs.replace(state, differs=file.name.text)
     except (FileNotFoundError, WalNotReady, CorruptObject, WalMissing):  # shipped meanwhile, or to be written anew
         return state
     return state

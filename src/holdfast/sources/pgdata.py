@@ -4,6 +4,8 @@ Rules upheld here:
 - What PostgreSQL documents as not to be copied is left out: the contents of pg_wal and of what is made anew at each
   start, temporary files and relations, and unlogged relations but for their init forks.
 - Files may change while they are read: the WAL makes them whole. Those that vanish were dropped, and the WAL knows.
+- The control file is what the WAL does not make whole: it is read until two readings agree, for the server writes it
+  over at each checkpoint.
 - Tablespaces are walked where they are, and lie as plain directories below pg_tblspc in the backup. A link that leads
   out of the data directory is never stored there: a copy would follow it into the original's files.
 - PGDATA may be reached through a link: the directory itself is what is meant.
@@ -20,7 +22,7 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 
 from holdfast.errors import SourceUnreadable
-from holdfast.model.entry import Content, Entry, Kind, LocalFile
+from holdfast.model.entry import Content, Entry, InlineContent, Kind, LocalFile
 
 EMPTIED = frozenset(
     {
@@ -41,6 +43,8 @@ _LEFT_OUT = re.compile(
     rb"(?:\.old)?|tablespace_map(?:\.old)?|postgresql\.auto\.conf\.tmp|holdfast_.*|t\d+_\d+(?:_[a-z]+)?(?:\.\d+)?|\.holdfast.*"
 )
 RELATION = re.compile(rb"(?P<number>\d+)(?P<fork>_(?:fsm|vm|init))?(?:\.\d+)?")
+_CONTROL = b"global/pg_control"
+_READINGS = 1000
 _DATABASES = re.compile(rb"base/\d+|global|pg_tblspc/\d+/[^/]+/\d+")
 
 Inspect = Callable[[bytes, int, memoryview], None]
@@ -127,7 +131,7 @@ class PgDataTree:
 
     def _file(self, path: bytes, full: bytes, status: os.stat_result) -> Entry:
         entry = _entry(path, Kind.FILE, status)
-        entry.content = LocalFile(full)
+        entry.content = InlineContent(_settled(full)) if path == _CONTROL else LocalFile(full)
         entry.fuzzy = True
         parent, _, name = path.rpartition(b"/")
         relation = RELATION.fullmatch(name)
@@ -157,6 +161,25 @@ class PgDataTree:
             return None
         except OSError as error:
             raise _unreadable(full, error) from error
+
+
+def _settled(full: bytes) -> bytes:
+    """A small file as two readings in a row find it. Raises: SourceUnreadable."""
+    before = None
+    for _ in range(_READINGS):
+        found = _read(full)
+        if found == before:
+            return found
+        before = found
+    raise SourceUnreadable("the server's control file does not hold still", which=os.fsdecode(full))
+
+
+def _read(full: bytes) -> bytes:
+    try:
+        with open(full, "rb") as file:
+            return file.read()
+    except OSError as error:
+        raise _unreadable(full, error) from error
 
 
 def _without_unlogged(names: list[bytes]) -> list[bytes]:
