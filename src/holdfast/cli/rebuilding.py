@@ -24,7 +24,7 @@ def rebuild_stack(access: Access, stack: str, point: str, *, replace: bool, dry_
         rebuild = Rebuild(repository, engine, stack, point, replace=replace, host=config.hostname)
         if dry_run:
             _show(access, rebuild.plan)
-            refuse(rebuild.plan)
+            refuse(rebuild.plan, shown=not access.json)
             return
 
         def tell(step: str) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,19 +28,20 @@ from holdfast.engine.client import Engine
 from holdfast.engine.inventory import take_inventory
 from holdfast.engine.journal import Undo
 from holdfast.engine.volumes import create_volume, find_volume
-from holdfast.errors import CorruptObject, RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
+from holdfast.errors import RestoreError, SourceNotFound, TargetFull, TargetNotEmpty
 from holdfast.model.definition import FILES, IMAGES, ContainerDefinition
 from holdfast.model.snapshot import Snapshot
 from holdfast.policy.rebuild import EMPTY, RebuildPlan, needed_by, plan_rebuild
 from holdfast.repository.content import find_node, stream_content
 from holdfast.repository.repository import Repository
 from holdfast.services.archive_restore import restore_new_volume
-from holdfast.services.base_rebuild import BasePlacement, BaseTarget, await_recovery
+from holdfast.services.base_rebuild import BasePlacement
 from holdfast.services.drill import choose_point
 from holdfast.services.placement import Placement
+from holdfast.services.rebuild_databases import DatabaseLoader
 from holdfast.services.rebuild_journal import refuse_unfinished, undone_unless_whole
 from holdfast.services.rebuild_wanted import Wanted
-from holdfast.services.restore import OnProgress, RestoreReport, open_snapshot, reading
+from holdfast.services.restore import OnProgress, RestoreReport
 
 log = logging.getLogger(__name__)
 
@@ -265,62 +267,23 @@ class Rebuild:
             self._made.append(f"container {container.name}")
 
     def _load_databases(self, tell: OnStep) -> list[str]:
+        loader = DatabaseLoader(self._repository, self._engine, self._intend, replace=self._replace)
         compared = []
         for snapshot in self._wanted.sources():
             container = self.definition.databases.get(snapshot.source)
             if container is not None:
                 tell(snapshot.source)
                 base = self._wanted.bases.get(snapshot.source)
-                compared.append(self._recover(snapshot, container, base) if base else self._load(snapshot, container))
+                fresh = f"container {container}" in self._made
+                compared.append(
+                    loader.recover(snapshot, container, base) if base else loader.load(snapshot, container, fresh=fresh)
+                )
             elif not snapshot.source.startswith(("volume:", "path:")):
                 hint = f"holdfast restore {snapshot.short_id} --to DIR"
                 self._notes.append(f"{snapshot.source}: nothing loads it by itself: {hint}")
+        self._loaded = loader.started
+        self._notes.extend(loader.notes)
         return compared
-
-    def _recover(self, snapshot: Snapshot, container: str, base: BaseTarget) -> str:
-        self._intend(Undo(kind="started", name=container))
-        self._loaded.add(container)
-        make.start_container(self._engine, container)
-        words, problems = await_recovery(self._engine, container, base)
-        if problems:
-            raise RestoreError(
-                "the recovered database is not what was backed up", which=snapshot.source, found="; ".join(problems[:5])
-            )
-        notes = (base.note, "archiving is off in the recovered server, until ALTER SYSTEM RESET archive_mode")
-        self._notes.extend(f"{snapshot.source}: {note}" for note in notes if note)
-        return f"{snapshot.source}: {words}"
-
-    def _load(self, snapshot: Snapshot, container: str) -> str:
-        from holdfast.engine.exec import ContainerRunner
-        from holdfast.postgres.facts import databases
-        from holdfast.postgres.server import container_server
-        from holdfast.services.databases import facts_of, load_dump, prove_dump
-        from holdfast.services.sandboxes import wait_until_ready
-
-        with reading(self._repository):
-            data = open_snapshot(self._repository, snapshot)
-            if data.manifest is None:
-                raise CorruptObject("a dump's manifest cannot be read", which=snapshot.source, hint="holdfast verify")
-            facts = facts_of(data.manifest)
-            self._intend(Undo(kind="started", name=container))
-            self._loaded.add(container)
-            make.start_container(self._engine, container)
-            runner = ContainerRunner(self._engine, container)
-            wait_until_ready(runner, facts.user)
-            server = container_server(runner, user=facts.user, password=None, image=None)
-            with server.session() as session:
-                before = tuple(databases(session))
-            self._intend(Undo(kind="databases", name=container, user=facts.user, before=before))
-            # A server that was just made has the databases of its first start: they are as good as empty.
-            fresh = f"container {container}" in self._made
-            notes = load_dump(self._repository, data, server, replace=self._replace or fresh, kept=[])
-            words, problems = prove_dump(facts, server)
-        if problems:
-            raise RestoreError(
-                "the loaded database is not what was backed up", which=snapshot.source, found="; ".join(problems[:5])
-            )
-        self._notes.extend(f"{snapshot.source}: {note}" for note in notes)
-        return f"{snapshot.source}: {words}"
 
     def _start(self, tell: OnStep, running: list[str]) -> dict[str, str]:
         """Start what ran at the time of the backup, or now, each after what it depends on is healthy."""
@@ -353,14 +316,18 @@ class Rebuild:
         return [by_name[container.name] for container in start_order(found)]
 
 
-def refuse(plan: RebuildPlan) -> None:
-    """Raise when something forbids it. Raises: TargetFull, TargetNotEmpty."""
+def refuse(plan: RebuildPlan, *, shown: bool = False) -> None:
+    """Raise when something forbids it. With `shown` the reasons are not told again.
+
+    Raises: TargetFull, TargetNotEmpty.
+    """
     if not plan.problems:
         return
     kind = TargetFull if all("not enough room" in problem for problem in plan.problems) else TargetNotEmpty
+    dry_run = f"holdfast restore {shlex.quote(plan.stack)} --dry-run shows everything; "
     raise kind(
         "the stack cannot be restored here, nothing was touched",
         which=plan.stack,
-        found="; ".join(plan.problems),
-        hint="holdfast restore STACK --dry-run shows everything; --replace replaces what holds data",
+        found="what is FORBIDDEN above" if shown else "; ".join(plan.problems),
+        hint=f"{'' if shown else dry_run}--replace replaces what holds data",
     )
