@@ -16,6 +16,7 @@ import pytest
 
 from holdfast.cli import main as cli_main
 from holdfast.errors import Interrupted
+from tests.support.command import heeding
 from tests.support.repositories import PASSWORD, backup_directory, latest, new_repository, reopen
 from tests.support.trees import describe
 
@@ -43,16 +44,12 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _started(site: Path, *arguments: str) -> subprocess.Popen[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("HOLDFAST_")}
     return subprocess.Popen(
-        # What a script starts in the background ignores SIGINT, and so would this one.
-        [sys.executable, "-c", f"{_UNIGNORED}; os.execv({HOLDFAST!r}, {[HOLDFAST, *arguments]!r})"],
+        heeding([HOLDFAST, *arguments]),
         env=env | {"HOLDFAST_PASSWORD_FILE": str(site / "password")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-
-
-_UNIGNORED = "import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL)"
 
 
 def _interrupted(process: subprocess.Popen[str], when: Iterator[bool], how: signal.Signals) -> str:

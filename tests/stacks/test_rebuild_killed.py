@@ -15,6 +15,7 @@ import pytest
 
 from tests.stacks.conftest import HOLDFAST, Project, wait_for
 from tests.stacks.test_rebuild import names_of, psql, start_stack, wait_for_server
+from tests.support.command import heeding
 
 pytestmark = pytest.mark.engine
 
@@ -40,7 +41,7 @@ def restoring(project: Project) -> Iterator[subprocess.Popen[bytes]]:
     """`holdfast restore --replace` as a process of its own; nothing waits for what its children still say."""
     with (project.folder / "said").open("w") as said:
         argv = [HOLDFAST, "restore", project.name, "--replace"]
-        process = subprocess.Popen(argv, env=project.env, stdout=said, stderr=said)
+        process = subprocess.Popen(heeding(argv), env=project.env, stdout=said, stderr=said)
     try:
         yield process
     finally:

@@ -7,7 +7,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from unittest.mock import patch
 
@@ -38,3 +38,11 @@ def run_here(arguments: tuple[str, ...], env: Mapping[str, str]) -> tuple[int, s
     for said in (out, err):
         said.seek(0)
     return code, out.read() + err.read()
+
+
+_DEFAULT = "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGHUP)]"
+
+
+def heeding(argv: Sequence[str]) -> list[str]:
+    """The same command, as one that signals end: what a script starts in the background, or nohup, ignores some."""
+    return [sys.executable, "-c", f"import os, signal; {_DEFAULT}; os.execv({argv[0]!r}, {list(argv)!r})"]

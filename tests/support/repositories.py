@@ -8,6 +8,7 @@ from pathlib import Path
 from holdfast.model.snapshot import Snapshot
 from holdfast.repository.repository import Repository, init, open_repository
 from holdfast.services.backup import BackupReport, take_backup
+from holdfast.services.choosing import chosen_snapshots
 from holdfast.sources.tree import TreeSource
 from holdfast.store.base import Store
 from holdfast.store.directory import DirectoryStore
@@ -40,5 +41,5 @@ def backup_directory(
 
 
 def latest(repository: Repository) -> Snapshot:
-    """The newest snapshot."""
-    return repository.snapshots().snapshots[-1]
+    """The newest snapshot. Raises: SnapshotNotFound when none can be read."""
+    return chosen_snapshots(repository.snapshots().snapshots, "latest", None)[-1]
