@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from holdfast.errors import DumpFailed, RepositoryLocked, SourceEmpty, SourceError, SourceNotFound, SourceUnreadable
+from holdfast.errors import (
+    DumpFailed,
+    RepositoryLocked,
+    SourceEmpty,
+    SourceError,
+    SourceNotFound,
+    SourceUnreadable,
+    StoreUnavailable,
+)
 from holdfast.model.entry import ByteStream, Entry, Kind
 from holdfast.repository.file_capture import RACY_MARGIN_NS
 from holdfast.repository.repository import Repository
@@ -150,6 +158,29 @@ def test_failed_stream_leaves_no_snapshot(repository: Repository) -> None:
     assert not repository.snapshots().snapshots
     assert verify(repository, read_share=1).ok
     assert not list(repository.store.list("locks"))
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_source_that_failed_lets_go_while_its_error_is_kept(repository: Repository, unordered: bool) -> None:
+    """Other sources are captured before the error is told: a transaction must not stay open as long."""
+    open_now: list[str] = []
+
+    class Holding(_Broken):
+        def __init__(self) -> None:
+            self.unordered = unordered
+
+        def entries(self) -> Iterator[Entry]:
+            open_now.append("a transaction")
+            try:
+                yield from super().entries()
+            finally:
+                open_now.remove("a transaction")
+                raise StoreUnavailable("the connection was lost, too")
+
+    with pytest.raises(DumpFailed) as kept:
+        take_backup(repository, "test", [Holding()])
+    assert open_now == []
+    assert "connection" not in str(kept.value)
 
 
 class _Disordered(_Broken):

@@ -19,7 +19,7 @@ from holdfast.errors import (
     TargetInUse,
     TargetNotEmpty,
 )
-from holdfast.model.snapshot import Snapshot
+from holdfast.model.snapshot import Snapshot, restore_points
 from holdfast.repository.repository import Repository
 from holdfast.services.drill import drill
 from holdfast.services.recovery import plan_restore, restore_step
@@ -153,13 +153,15 @@ def rename_pg_dump(stack: Stack, script: str) -> None:
     ],
     ids=["password", "zero bytes", "no dump", "late failure", "full disk", "killed server"],
 )
-def test_a_failed_dump_leaves_no_snapshot(
+def test_a_failed_dump_leaves_no_snapshot_of_it(
     stack: Stack, repository: Repository, break_it: Callable[[Stack], None], error: type[HoldfastError]
 ) -> None:
     break_it(stack)
     with pytest.raises(error):
         stack.back_up(repository)
-    assert repository.snapshots().snapshots == ()
+    left = repository.snapshots().snapshots
+    assert [snapshot.source for snapshot in left if snapshot.source.startswith("postgres:")] == []
+    assert not any(point.complete for point in restore_points(left)), "the volume alone is no restore point"
 
 
 def test_mistyped_names_are_errors_that_name_the_nearest(stack: Stack, repository: Repository) -> None:

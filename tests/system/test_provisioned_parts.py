@@ -285,6 +285,7 @@ def test_a_failed_check_is_remembered_and_fails_the_whole(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(checks, "CHECKS", (("good", ("ruff", "--version")), ("bad", ("ruff", "no-such-command"))))
+    monkeypatch.delenv("PYTEST_ADDOPTS", raising=False)
     nothing = ["-q", "-p", "no:cacheprovider", "tests/system/test_provisioned_parts.py", "-k", "archives_of_the_same"]
     assert checks.main(nothing) == 1
     said = capfd.readouterr().out

@@ -16,7 +16,7 @@ from holdfast.model.ids import PointId, new_point_id
 from holdfast.repository.archive import TreeArchiver
 from holdfast.repository.blobs import DEFAULT_LEVEL
 from holdfast.repository.repository import Repository
-from holdfast.services.commit import archive_data, commit
+from holdfast.services.commit import archive_data, commit, let_go
 from holdfast.services.run import BackupReport, OnProgress, Run, SourceReport, compared_with
 
 __all__ = ["BackupReport", "OnProgress", "Run", "SourceReport", "capture", "capture_live", "take_backup"]
@@ -102,6 +102,6 @@ def capture_live(repository: Repository, run: Run, source: Source) -> SourceRepo
             archiver = TreeArchiver(blobs, repository.reader, compared_with(parent), run.notify(source))
             if hasattr(source, "drain"):
                 source.drain = archiver.drain
-            entries = source.entries()
-            archive_data(archiver, archiver.in_order(entries) if getattr(source, "unordered", False) else entries)
+            with let_go(source.entries()) as entries:
+                archive_data(archiver, archiver.in_order(entries) if getattr(source, "unordered", False) else entries)
             return commit(repository, run, source, archiver, blobs, lock, parent=parent, started=started)

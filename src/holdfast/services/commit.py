@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 
 import msgspec
 
 from holdfast import __version__
-from holdfast.errors import CorruptObject, SourceEmpty, SourceUnreadable
+from holdfast.errors import CorruptObject, HoldfastError, SourceEmpty, SourceUnreadable
 from holdfast.model import manifest as layout
 from holdfast.model.entry import Entry, InlineContent, Kind, Source
 from holdfast.model.ids import PointId
@@ -91,6 +92,22 @@ def _both(first: TreeStats, second: TreeStats) -> TreeStats:
         notes=[*unreadable, *second.notes],
         unreadable=first.unreadable + second.unreadable,
     )
+
+
+@contextmanager
+def let_go(entries: Iterable[Entry]) -> Iterator[Iterable[Entry]]:
+    """Have a source's entries for a block; whatever happens it then lets go of what they hold: a transaction, say.
+
+    Without this it would as soon as the error is forgotten that ended it, and that may be kept until others are done.
+    """
+    close: Callable[[], None] = getattr(entries, "close", lambda: None)
+    try:
+        yield entries
+    except BaseException:
+        with suppress(HoldfastError):  # what failed first is told
+            close()
+        raise
+    close()
 
 
 def archive_data(archiver: TreeArchiver, entries: Iterable[Entry]) -> None:
