@@ -170,7 +170,7 @@ def test_a_fault_at_any_step_leaves_what_was_there(
         "swap": "holdfast.services.placement.Placement.swap",
         "containers": "holdfast.services.rebuild.Rebuild._make_containers",
         "load": "holdfast.services.databases.load_globals",
-        "compare": "holdfast.services.databases.prove_dump",
+        "compare": "holdfast.services.rebuild_databases.prove_dump",
         "health": "holdfast.engine.rebuild.await_health",
     }
     for step in steps or faults:
