@@ -149,7 +149,7 @@ def rename_pg_dump(stack: Stack, script: str) -> None:
         (lambda stack: rename_pg_dump(stack, "echo no dump at all"), DumpFailed),
         (lambda stack: rename_pg_dump(stack, 'pg_dump.real "$@"; exit 1'), DumpFailed),
         (lambda stack: rename_pg_dump(stack, 'echo "No space left on device" >&2; exit 1'), DumpFailed),
-        (lambda stack: rename_pg_dump(stack, 'kill -9 "$(head -1 "$PGDATA/postmaster.pid")"; sleep 30'), HoldfastError),
+        (lambda stack: rename_pg_dump(stack, 'kill -9 "$(head -1 "$PGDATA/postmaster.pid")"; sleep 5'), HoldfastError),
     ],
     ids=["password", "zero bytes", "no dump", "late failure", "full disk", "killed server"],
 )
