@@ -30,7 +30,7 @@ def snapshots_meant(snapshots: Iterable[Snapshot], what: str, source: str | None
                 found=", ".join(stacks),
                 hint=f"name the stack in place of latest: {stacks[0]}",
             )
-        found = _newest(points, source)
+        found = _newest(points if source is None else _of_one_host("".join(stacks), points), source)
     else:
         found = next((list(p.snapshots) for p in reversed(points) if p.id == what), [])
         found = found or _newest(_of_one_host(what, [point for point in points if point.stack == what]), source)

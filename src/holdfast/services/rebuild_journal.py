@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from holdfast.engine.client import Engine, connect
@@ -19,6 +19,7 @@ from holdfast.engine.journal import (
     RESTORES,
     Journal,
     Line,
+    Record,
     Undo,
     forget_journal,
     journals,
@@ -27,7 +28,7 @@ from holdfast.engine.journal import (
     taken_over,
 )
 from holdfast.engine.watchdog import READY, Watchdog, alone_with_its_parent
-from holdfast.errors import EngineUnavailable, HoldfastError, SourceBusy
+from holdfast.errors import EngineUnavailable, HoldfastError, RestoreError, SourceBusy
 from holdfast.services.rebuild_undo import finish, settle, undo_all
 
 _PATIENCE = 600.0
@@ -93,8 +94,12 @@ def refuse_unfinished(stack: str) -> None:
 
 
 def settle_left() -> list[str]:
-    """Bring what killed restores left to an end; one line for each. Raises: the first failure, after all were tried."""
-    lines, problems = [], []
+    """Bring what killed restores left to an end; one line for each. Raises: the first failure, after all were tried.
+
+    The journal of one that could not be settled wholly stays, and with it the refusal to back the stack up.
+    """
+    lines: list[str] = []
+    problems: list[HoldfastError] = []
     for path in journals(state_folder(), RESTORES):
         with taken_over(path) as record:
             if record is None:
@@ -105,13 +110,24 @@ def settle_left() -> list[str]:
             except HoldfastError as error:
                 problems.append(error)
                 continue
+            if left:
+                problems.append(_not_settled(record, left))
+                continue
             ended = "its old data was removed" if record.committed else "everything is as it was before"
             lines.append(f"{record.stack}: a restore was killed; {ended}")
-            lines.extend(f"{record.stack}: left behind: {line}" for line in left)
             forget_journal(path)
     if problems:
         raise problems[0]
     return lines
+
+
+def _not_settled(record: Record, left: Sequence[str]) -> RestoreError:
+    return RestoreError(
+        "a restore was killed, and not everything it did could be " + ("finished" if record.committed else "undone"),
+        which=record.stack,
+        found="; ".join(left),
+        hint=f"put it right and run holdfast thaw again; where it was settled by hand: rm {record.path}",
+    )
 
 
 def _connected(url: str) -> AbstractContextManager[Engine | None]:
